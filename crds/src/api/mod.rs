@@ -1,0 +1,17 @@
+//! The resource `RobotImage`, version `v1alpha1`.
+//!
+//! Defaults are applied by the operator's decision and never by the schema, so that a platform's default is not masked by ours.
+//! The one schema default is `status: {observedGeneration: -1}`: it makes an object that no operator has seen yet *InProgress*.
+
+pub mod condition;
+mod spec;
+mod status;
+
+pub use spec::{
+    BaseSource, Build, Compression, GitRef, GitSource, HistoryLimits, HttpFile, Image, LocalRef, Platform, RccSource, Resources, Robot,
+    RobotImage, RobotImageSpec, Source,
+};
+pub use status::{
+    BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LatestBuild, LatestImage, LayerStatus,
+    RobotImageStatus, SourceStatus, StepStatus,
+};

@@ -1,0 +1,302 @@
+//! What a user asks for. Every string, list and map is bounded: the API server refuses what the operator would choke on.
+
+#![expect(unreachable_pub, reason = "the derive repeats each struct inside a private block")]
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::RobotImageStatus;
+
+/// A robot in a source repository that becomes a container image in a registry.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "robotimage.dev",
+    version = "v1alpha1",
+    kind = "RobotImage",
+    plural = "robotimages",
+    singular = "robotimage",
+    shortname = "rimg",
+    category = "robots",
+    namespaced,
+    status = "RobotImageStatus",
+    doc = "RobotImage turns a robot (robot.yaml and its code) from a source repository into a container image in a registry.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.source.short"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.latestImage.short"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.image.repository", priority = 1),
+    printcolumn(name = "Size", type_ = "integer", json_path = ".status.latestImage.size", priority = 1),
+    printcolumn(name = "Plan", type_ = "string", json_path = ".status.latestBuild.plan", priority = 1),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.latestBuild.duration", priority = 1),
+    validation = "size(self.metadata.name) <= 63"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RobotImageSpec {
+    /// Stops builds and source polling. A build that runs is left to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+
+    /// How often a moving source is resolved anew, at least 10s; the platform may demand more. Default 5m, with 10 % jitter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s')").message("interval must be at least 10s"))]
+    pub interval: Option<String>,
+
+    /// Where the robot comes from.
+    pub source: Source,
+
+    /// Which robot of the source, and which of its tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robot: Option<Robot>,
+
+    /// The image to make and where to push it.
+    pub image: Image,
+
+    /// How the build runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
+
+    /// How many ended builds to keep, in the status and as Jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryLimits>,
+}
+
+/// A source: exactly one kind, and the folder inside it that is the robot's context.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.git)").message("exactly one source must be set: git"))]
+pub struct Source {
+    /// A git repository over HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+
+    /// Folder of the repository that holds the robot; only its tree makes a new image. Default: the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^/\x00-\x1f\\][^\x00-\x1f\\]*$"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '..' || p == '.git')").message("path must stay inside the source: no '..' and no '.git'"))]
+    pub path: Option<String>,
+}
+
+/// A git repository and what to take from it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// Address of the repository, https (plain http only for hosts that the platform lists), without user or password in it.
+    #[schemars(length(min = 10, max = 1024), regex(pattern = r"^https?://[^\s\x00-\x1f@\\]+$"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != ''").message("url must be a valid https URL; credentials belong in secretRef"))]
+    pub url: String,
+
+    /// Branch, tag or commit. Default: the repository's default branch.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitRef>,
+
+    /// Secret with `username` and `password`, or `bearerToken`, and `hosts` (the hosts it may be sent to); optional `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// At most one of branch, tag and commit.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.branch), has(self.tag), has(self.commit)].filter(x, x).size() == 1").message("exactly one of branch, tag and commit must be set"))]
+pub struct GitRef {
+    /// A branch; followed at every interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[^-/.\s\x00-\x1f~^:?*\[\\][^\s\x00-\x1f~^:?*\[\\]*$")
+    )]
+    pub branch: Option<String>,
+    /// A tag; followed at every interval, because tags can be moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[^-/.\s\x00-\x1f~^:?*\[\\][^\s\x00-\x1f~^:?*\[\\]*$")
+    )]
+    pub tag: Option<String>,
+    /// A full commit id, 40 hexadecimal digits; never polled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 40, max = 40), regex(pattern = r"^[0-9a-f]{40}$"))]
+    pub commit: Option<String>,
+}
+
+/// Name of a Secret in the namespace of the RobotImage.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct LocalRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// The robot inside the source.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Robot {
+    /// The robot file, relative to `source.path`. Default robot.yaml.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^/\x00-\x1f\\][^\x00-\x1f\\]*\.ya?ml$"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '..')").message("robot.file must stay inside source.path: no '..'"))]
+    pub file: Option<String>,
+    /// The task that the image runs; required when the robot has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[^\x00-\x1f]+$"))]
+    pub task: Option<String>,
+}
+
+/// The image and its repository.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// Target repository, for example registry.example.com/robots/invoices; no tag, no digest.
+    #[schemars(
+        length(min = 3, max = 255),
+        regex(pattern = r"^[a-zA-Z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
+    )]
+    pub repository: String,
+    /// Tags to set; `{{source.short}}` is the short commit id. Default: that one. The digest in the status is what to deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 10),
+        inner(length(min = 1, max = 128), regex(pattern = r"^([A-Za-z0-9_.-]|\{\{ ?source\.short ?\}\})+$"))
+    )]
+    pub tags: Option<Vec<String>>,
+    /// Secret of type kubernetes.io/dockerconfigjson to push with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+    /// Secret to read the target repository with. Default: `secretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret_ref: Option<LocalRef>,
+    /// Platforms to build. Only linux/amd64 today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1))]
+    pub platforms: Option<Vec<Platform>>,
+    /// What the image stands on. Default: the base of the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseSource>,
+    /// The rcc inside the image. Default: the rcc of the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rcc: Option<RccSource>,
+    /// Compression of our layers. Default: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// User and group of the image's configuration, numeric. Default 1000:0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 21), regex(pattern = r"^[0-9]{1,10}(:[0-9]{1,10})?$"))]
+    pub user: Option<String>,
+    /// Labels of the image's configuration; values may use `{{source.short}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 512})))]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations of the image's manifest; values may use `{{source.short}}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 512})))]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// Recipe version of the layers, never raised silently. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1))]
+    pub compatibility: Option<u32>,
+}
+
+/// A platform that images are made for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// Linux on x86-64.
+    #[serde(rename = "linux/amd64")]
+    LinuxAmd64,
+}
+
+/// The image below ours.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BaseSource {
+    /// Reference by tag or digest. Default: the platform's base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$"))]
+    pub image: Option<String>,
+    /// Secret of type kubernetes.io/dockerconfigjson to read it with. Default: `image.pullSecretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// Where rcc comes from: an image that holds it, or a file behind a URL with its checksum.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.image), has(self.http)].filter(x, x).size() == 1").message("exactly one of image and http must be set"))]
+pub struct RccSource {
+    /// An image with the binary at /rcc or /usr/local/bin/rcc.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$"))]
+    pub image: Option<String>,
+    /// A file behind a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpFile>,
+    /// Secret of type kubernetes.io/dockerconfigjson to read the image with. Default: `image.pullSecretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// One file behind a URL, known by its checksum.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HttpFile {
+    /// Its address, https (plain http only for hosts that the platform lists).
+    #[schemars(length(min = 10, max = 1024), regex(pattern = r"^https?://[^\s\x00-\x1f@\\]+$"))]
+    pub url: String,
+    /// SHA-256 of its bytes, 64 hexadecimal digits.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: String,
+}
+
+/// Compression of layers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Any reader takes it.
+    Gzip,
+    /// Smaller and faster; needs containerd 1.5, CRI-O 1.20 or newer.
+    Zstd,
+}
+
+/// How the build runs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Build {
+    /// Time for one attempt, from 10s to 24h. Default 30m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('24h')").message("build.timeout must be between 10s and 24h"))]
+    pub timeout: Option<String>,
+    /// Requests and limits of each build step. Default: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+/// Requests and limits, by the names `cpu`, `memory` and `ephemeral-storage`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[has(self.requests) ? self.requests : {}, has(self.limits) ? self.limits : {}].all(m, m.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] && isQuantity(m[k]) && quantity(m[k]).isGreaterThan(quantity('0'))))").message("resources: only cpu, memory and ephemeral-storage, each a quantity above zero"))]
+pub struct Resources {
+    /// What the scheduler reserves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 3, "additionalProperties" = serde_json::json!({"type": "string", "minLength": 1, "maxLength": 20})))]
+    pub requests: Option<BTreeMap<String, String>>,
+    /// What a step may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 3, "additionalProperties" = serde_json::json!({"type": "string", "minLength": 1, "maxLength": 20})))]
+    pub limits: Option<BTreeMap<String, String>>,
+}
+
+/// How many ended builds to keep.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Succeeded ones, 1 to 10. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub succeeded: Option<u32>,
+    /// Failed ones, 1 to 10. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub failed: Option<u32>,
+}
