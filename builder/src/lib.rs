@@ -1,1 +1,24 @@
-//! Placeholder head, replaced with the crate's first real module.
+//! The build engine: a robot's source becomes an OCI image.
+//!
+//! Data flows one way: `plan -> fetch -> resolve -> publish -> report`. The same engine runs as three steps of a build pod and
+//! as `robotimage build` on a laptop.
+//!
+//! * [`robot`]: robot.yaml and the environment file: read, validated, the choices that rcc makes. Pure.
+//! * [`rcc`]: the rcc binary: what it is, how it is called, what its output means.
+//! * [`environment`]: resolve an environment at its sealed path, normalise it, describe it.
+//! * [`source`]: a commit of a git repository as a folder.
+//! * [`image`]: base facts, keys, layers, configuration and manifest.
+//! * [`steps`]: fetch, resolve and publish as a pod runs them.
+//! * [`cli`]: the command line.
+//! * [`failure`]: what every error becomes at the edge: a reason, a message, an exit code.
+//!
+//! Invariant: the bytes of an image depend on the build key alone.
+
+pub mod cli;
+pub mod environment;
+pub mod failure;
+pub mod image;
+pub mod rcc;
+pub mod robot;
+pub mod source;
+pub mod steps;

@@ -1,0 +1,1 @@
+//! An environment resolved at its sealed path, normalised and described.

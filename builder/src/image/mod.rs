@@ -1,0 +1,1 @@
+//! Base facts, keys, layers, configuration and manifest.

@@ -1,0 +1,1 @@
+//! robot.yaml and the environment file: read, validated, and the choices that rcc makes.

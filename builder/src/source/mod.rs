@@ -1,0 +1,1 @@
+//! A commit of a git repository as a folder.

@@ -1,0 +1,1 @@
+//! Fetch, resolve and publish as a build pod runs them.
