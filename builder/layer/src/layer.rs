@@ -1,0 +1,87 @@
+//! What goes with a write, and what comes out of it.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+/// How to write, none of which changes a byte of the layer.
+pub struct WriteOptions {
+    /// Compressing threads. Memory is about 8 MiB times (threads + 2).
+    pub threads: NonZeroUsize,
+    /// Called after each block that the sink took, on the thread of the caller.
+    pub on_progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
+    /// Raised by the caller to end the write at the next file or block with [`Error::Canceled`](crate::Error::Canceled).
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            on_progress: None,
+            cancel: None,
+        }
+    }
+}
+
+impl fmt::Debug for WriteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteOptions")
+            .field("threads", &self.threads)
+            .field("on_progress", &self.on_progress.is_some())
+            .field("cancel", &self.cancel)
+            .finish()
+    }
+}
+
+/// How far a write has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the tar stream that the sink has taken in compressed form.
+    pub uncompressed: u64,
+    /// Bytes that the sink has taken.
+    pub compressed: u64,
+}
+
+/// A finished layer: what a manifest and a config say about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The OCI media type.
+    pub media_type: &'static str,
+    /// `sha256:` and the hex digest of the compressed bytes.
+    pub digest: String,
+    /// `sha256:` and the hex digest of the tar stream.
+    pub diff_id: String,
+    /// The number of compressed bytes.
+    pub size: u64,
+    /// The number of bytes of the tar stream.
+    pub uncompressed: u64,
+    /// How many names lead to a regular file, hard links included.
+    pub files: u64,
+    /// What the source trees hold and a layer cannot.
+    pub skipped: Skipped,
+}
+
+/// Sockets, FIFOs and device nodes of the source trees: they are left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many there were.
+    pub count: u64,
+    /// The first of them, by their paths on disk; at most [`Skipped::NAMED`].
+    pub first: Vec<PathBuf>,
+}
+
+impl Skipped {
+    /// The most entries that are named.
+    pub const NAMED: usize = 20;
+
+    pub(crate) fn add(&mut self, path: PathBuf) {
+        self.count += 1;
+        if self.first.len() < Self::NAMED {
+            self.first.push(path);
+        }
+    }
+}
