@@ -1,0 +1,15 @@
+//! The platform's configuration: one YAML file, mounted from a ConfigMap that the chart renders.
+//!
+//! Invariant: an unknown or malformed field ends the start with a message that names it; nothing in here is a secret.
+//! `operator/example-config.yaml` shows every field; a test loads it.
+
+mod file;
+mod period;
+mod platform;
+
+pub use file::{
+    AddressPolicyConfig, BaseConfig, IndexConfig, Limits, PlatformConfig, PollingMode, PullPolicy, RccConfig, ResourceDefaults,
+    SourcePolling, VolumeSizes,
+};
+pub use period::Period;
+pub use platform::{ConfigError, Platform};

@@ -1,0 +1,98 @@
+//! Quantities as Kubernetes writes them (`500m`, `2Gi`, `1e3`), as far as comparing two needs it.
+
+use std::cmp::Ordering;
+use std::str::FromStr;
+
+/// A number of thousandths; larger than any resource it saturates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Quantity(i128);
+
+/// The text is no quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a quantity")]
+pub struct NoQuantity;
+
+impl Quantity {
+    /// Whether it is above zero.
+    pub fn is_positive(self) -> bool {
+        self.0 > 0
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = NoQuantity;
+
+    fn from_str(text: &str) -> Result<Self, NoQuantity> {
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 18 || fraction.len() > 9 {
+            return Err(NoQuantity);
+        }
+        // In billionths first, so that a fraction of nine digits is exact.
+        let digits = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<i128>().map_err(|_| NoQuantity) };
+        let billionths = digits(whole)? * 1_000_000_000 + digits(&format!("{fraction:0<9}"))?;
+        let (factor, divisor): (i128, i128) = match unit {
+            "" => (1, 1),
+            "n" => (1, 1_000_000_000),
+            "u" => (1, 1_000_000),
+            "m" => (1, 1000),
+            "k" => (1000, 1),
+            "M" => (1_000_000, 1),
+            "G" => (1_000_000_000, 1),
+            "T" => (1_000_000_000_000, 1),
+            "P" => (1_000_000_000_000_000, 1),
+            "E" => (1_000_000_000_000_000_000, 1),
+            "Ki" => (1 << 10, 1),
+            "Mi" => (1 << 20, 1),
+            "Gi" => (1 << 30, 1),
+            "Ti" => (1 << 40, 1),
+            "Pi" => (1 << 50, 1),
+            "Ei" => (1 << 60, 1),
+            exponent => {
+                let power: i32 = exponent.strip_prefix(['e', 'E']).ok_or(NoQuantity)?.parse().map_err(|_| NoQuantity)?;
+                let ten = 10_i128.checked_pow(power.unsigned_abs()).filter(|_| power.abs() <= 18).ok_or(NoQuantity)?;
+                if power < 0 { (1, ten) } else { (ten, 1) }
+            }
+        };
+        let value = billionths.saturating_mul(factor);
+        // Rounded up, as Kubernetes does: the smallest quantity is not zero.
+        let thousandth = 1_000_000 * divisor;
+        Ok(Self(value / thousandth + i128::from(value % thousandth != 0)))
+    }
+}
+
+/// The larger of two quantities, as written; what cannot be read counts as the smaller.
+pub fn larger<'a>(a: &'a str, b: &'a str) -> &'a str {
+    match a.parse::<Quantity>().ok().cmp(&b.parse::<Quantity>().ok()) {
+        Ordering::Less => b,
+        Ordering::Equal | Ordering::Greater => a,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_compare_across_units() {
+        for (small, large) in [
+            ("100m", "1"),
+            ("1G", "1Gi"),
+            ("999Ki", "1Mi"),
+            ("0.5", "501m"),
+            ("1e3", "2k"),
+            ("1n", "2m"),
+            ("8Ei", "9Ei"),
+        ] {
+            assert!(small.parse::<Quantity>().unwrap() < large.parse::<Quantity>().unwrap(), "{small} {large}");
+            assert_eq!(larger(small, large), large);
+            assert_eq!(larger(large, small), large);
+        }
+        assert_eq!("1024Mi".parse::<Quantity>(), "1Gi".parse());
+        assert!(!"0".parse::<Quantity>().unwrap().is_positive());
+        for text in ["", "Gi", "-1", "1.2.3", "1x", "1e99", "99999999999999999999", "one"] {
+            assert_eq!(text.parse::<Quantity>(), Err(NoQuantity), "{text}");
+        }
+    }
+}
