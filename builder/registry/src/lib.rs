@@ -1,1 +1,53 @@
-//! Placeholder head, replaced with the crate's first real module.
+//! OCI registries: names, credentials, transport, pull, upload, image layouts and archives.
+//!
+//! This crate knows neither Kubernetes nor robots. The builder pulls bases and publishes images with it; the operator
+//! looks up digests, anonymously and under an [`AddressPolicy`]; both get errors that say what a person can do.
+//!
+//! **Why a transport of our own.** One exchange over reqwest serves pull, push and tokens, because what matters most here
+//! must sit in it: the address check of the connection that is really made, the origin that a credential is
+//! scoped to, the retry that re-opens a body, and one cache of tokens. The well-kept client library can be given no
+//! resolver, retries nothing, swallows the errors of authentication and takes the specification's 202 to a mount for
+//! a failure. The documents themselves (manifest, index, configuration, descriptor) are the typed ones of `oci-spec`.
+//!
+//! How the parts stack up: [`Reference`], [`Credentials`], [`ClientOptions`] go into a [`Client`]; its transport makes one
+//! exchange at a time (authenticate, follow, limit), and pulls, uploads and publishing are written on top of that.
+//! [`layout`] and [`archive`] are synchronous and know no network.
+//!
+//! A TLS provider is taken from the process when a binary has installed one.
+
+mod address;
+mod answer;
+pub mod archive;
+mod auth;
+mod challenge;
+mod client;
+mod credentials;
+pub mod digest;
+mod download;
+mod error;
+mod hosts;
+mod image;
+pub mod json;
+pub mod layout;
+mod network;
+mod options;
+mod publish;
+mod reference;
+mod retry;
+mod source;
+mod token;
+mod transport;
+mod upload;
+
+pub use address::{AddressDenied, AddressPolicy, PolicyResolver};
+pub use client::{Client, Fetched};
+pub use credentials::{Credentials, CredentialsError, Password, Secret};
+pub use error::{Context, Error, ErrorKind, Missing, Operation, Said};
+pub use image::ResolvedImage;
+pub use oci_spec::image::{Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform};
+pub use options::ClientOptions;
+pub use publish::TagOutcome;
+pub use reference::{Reference, ReferenceError, Repository};
+pub use retry::RetryPolicy;
+pub use source::BlobSource;
+pub use upload::PushOutcome;

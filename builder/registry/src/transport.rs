@@ -1,0 +1,384 @@
+//! One exchange with a registry: authentication, redirects, limits, retries.
+//!
+//! Invariant: a credential is sent to the origin of the call only; every hop has passed [`Hosts::check`]; every wait
+//! ends at an idle limit, the deadline, or the caller's cancellation.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use crate::answer::Answer;
+use crate::auth::{Authenticator, Authorization, Scopes};
+use crate::challenge;
+use crate::error::{Context, Error, Operation};
+use crate::hosts::{Hosts, Refused, is_loopback, same_origin};
+use crate::network;
+use crate::options::ClientOptions;
+use crate::reference::Repository;
+use crate::retry;
+use crate::source::BlobSource;
+
+/// Redirects followed in one call.
+const REDIRECTS: usize = 5;
+/// Answers 401 in a row before the credentials count as refused.
+const REFUSALS: usize = 2;
+
+/// The body of a request; it can be made again for a redirect, a new token or a retry.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Empty,
+    Bytes(Bytes),
+    /// A blob from an offset to its end.
+    Blob(BlobSource, u64),
+}
+
+/// Which redirects are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// All that the host rules permit.
+    Any,
+    /// Those to the registry itself; another one is given back as the answer.
+    SameOrigin,
+}
+
+/// A request to a registry.
+#[derive(Debug, Clone)]
+pub(crate) struct Call<'a> {
+    pub(crate) at: Context,
+    pub(crate) repository: &'a Repository,
+    pub(crate) method: Method,
+    /// The registry's origin: the reach of its credentials.
+    pub(crate) origin: Url,
+    /// Usually there; an upload session may lie on another host, which then sees no credentials.
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) scopes: Scopes,
+    pub(crate) follow: Follow,
+    /// Small reads inside a larger step that is itself retried are made once.
+    pub(crate) retries: bool,
+    /// Limit for the answer's head after the last byte was sent.
+    pub(crate) patience: Duration,
+}
+
+/// The HTTP clients of one registry client, with its rules and its state.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) options: ClientOptions,
+    pub(crate) hosts: Hosts,
+    pub(crate) auth: Authenticator,
+    /// Pairs of repositories, from and to, between which the registry mounts nothing.
+    pub(crate) failed_mounts: Mutex<HashSet<(Repository, Repository)>>,
+    /// Through the proxy of the environment, if there is one.
+    proxied: reqwest::Client,
+    /// Without: a proxy's loopback is not ours.
+    direct: reqwest::Client,
+}
+
+impl Transport {
+    pub(crate) fn new(options: ClientOptions, auth: Authenticator) -> Result<Self, Error> {
+        let hosts = Hosts::new(&options).map_err(Error::Configuration)?;
+        let mut roots = Vec::new();
+        for bundle in &options.ca_bundle_pem {
+            let certificates = reqwest::Certificate::from_pem_bundle(bundle)
+                .map_err(|error| Error::Configuration(format!("the CA bundle is not PEM: {error}")))?;
+            roots.extend(certificates);
+        }
+        let build = |proxy: bool, platform_roots: bool| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(&options.user_agent)
+                .connect_timeout(options.connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .dns_resolver(options.address_policy.resolver());
+            builder = if platform_roots {
+                builder.tls_certs_merge(roots.clone())
+            } else {
+                builder.tls_certs_only(roots.clone())
+            };
+            if proxy { builder.build() } else { builder.no_proxy().build() }
+        };
+        let failed = |error: reqwest::Error| Error::Configuration(error.to_string());
+        let (direct, platform_roots) = match build(false, true) {
+            Ok(client) => (client, true),
+            // A minimal image has no CA store at all; then only the given bundle is trusted, possibly nothing.
+            Err(error) => {
+                tracing::warn!(%error, "no certificate authorities of the platform; only the CA bundle is trusted");
+                (build(false, false).map_err(failed)?, false)
+            }
+        };
+        let proxied = if proxy_in_environment() {
+            build(true, platform_roots).map_err(failed)?
+        } else {
+            direct.clone()
+        };
+        Ok(Self {
+            options,
+            hosts,
+            auth,
+            failed_mounts: Mutex::default(),
+            proxied,
+            direct,
+        })
+    }
+
+    /// The HTTP client that reaches a URL.
+    pub(crate) fn http(&self, url: &Url) -> &reqwest::Client {
+        if is_loopback(url) { &self.direct } else { &self.proxied }
+    }
+
+    /// The context of errors of a call about `subject`.
+    pub(crate) fn context(&self, operation: Operation, repository: &Repository, subject: String) -> Context {
+        Context {
+            operation,
+            host: repository.registry().to_owned(),
+            subject,
+        }
+    }
+
+    /// `…/v2/<name>/<tail>` of a repository.
+    pub(crate) fn url(&self, at: &Context, repository: &Repository, tail: &str) -> Result<Url, Error> {
+        let endpoint = self
+            .hosts
+            .endpoint(repository.registry())
+            .map_err(|refused| refused_error(at, refused))?;
+        endpoint
+            .join(&format!("/v2/{}/{tail}", repository.name()))
+            .map_err(|error| Error::Protocol {
+                at: Box::new(at.clone()),
+                problem: format!("no URL can be made of it: {error}"),
+            })
+    }
+
+    /// Makes the call until `accept` takes its answer, within the limits of the retry policy. Answers that are not
+    /// accepted become errors.
+    pub(crate) async fn call(&self, call: &Call<'_>, accept: impl Fn(StatusCode) -> bool) -> Result<Answer, Error> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.exchange(call).await {
+                Ok(answer) if accept(answer.status) => return Ok(answer),
+                Ok(answer) => self.error_of(call, answer).await,
+                Err(error) => error,
+            };
+            if !call.retries || !error.retryable() || !self.pause(&call.at, attempt, &error).await? {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// An answer as an error.
+    pub(crate) async fn error_of(&self, call: &Call<'_>, answer: Answer) -> Error {
+        let anonymous = self.auth.secret(call.repository).is_none();
+        answer.into_error(&call.at, anonymous).await
+    }
+
+    /// Waits before the next attempt; false when none is left or the deadline would pass.
+    pub(crate) async fn pause(&self, at: &Context, attempt: u32, error: &Error) -> Result<bool, Error> {
+        let policy = &self.options.retry;
+        if attempt >= policy.attempts {
+            return Ok(false);
+        }
+        let delay = policy.delay(attempt, retry::random(), error.retry_after());
+        if self
+            .options
+            .deadline
+            .is_some_and(|deadline| std::time::Instant::now() + delay >= deadline)
+        {
+            return Ok(false);
+        }
+        tracing::debug!(%error, attempt, ?delay, "trying again");
+        self.guard(at, async {
+            tokio::time::sleep(delay).await;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Ends `work` at cancellation and at the deadline.
+    pub(crate) async fn guard<T>(&self, at: &Context, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let deadline = async {
+            match self.options.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.options.cancel.cancelled() => Err(Error::Canceled { at: Box::new(at.clone()) }),
+            result = work => result,
+            () = deadline => Err(Error::Timeout { at: Box::new(at.clone()), what: "the deadline has passed".to_owned() }),
+        }
+    }
+
+    /// Makes the call once, authenticated as the registry wants it. The answer may have any status.
+    pub(crate) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, Error> {
+        self.guard(&call.at, async {
+            let mut refusals = 0;
+            loop {
+                let authorization = self.authorization(call).await?;
+                let answer = self.follow(call, authorization.as_ref()).await?;
+                if answer.status != StatusCode::UNAUTHORIZED || !same_origin(&call.origin, &answer.url) {
+                    return Ok(answer);
+                }
+                refusals += 1;
+                let Some(challenge) = challenge::parse(&answer.headers) else {
+                    return Ok(answer);
+                };
+                if refusals > REFUSALS || !self.accept_challenge(call, authorization, challenge).await {
+                    return Ok(answer);
+                }
+            }
+        })
+        .await
+    }
+
+    /// Learns what the registry wants. False when the same call would only be refused again.
+    async fn accept_challenge(&self, call: &Call<'_>, sent: Option<Authorization>, wanted: challenge::Challenge) -> bool {
+        let secret = self.auth.secret(call.repository);
+        let again = match (&wanted, &sent) {
+            (challenge::Challenge::Basic, Some(_)) => false,
+            (challenge::Challenge::Basic, None) => secret.is_some(),
+            (challenge::Challenge::Bearer { .. }, Some(Authorization { token: Some(token), .. })) => {
+                self.auth.forget(&call.origin, call.repository, &call.scopes, token).await;
+                !matches!(secret, Some(crate::credentials::Secret::Bearer(_)))
+            }
+            (challenge::Challenge::Bearer { .. }, _) => true,
+        };
+        self.auth.remember(&call.origin, wanted);
+        again
+    }
+
+    /// Sends the call, following redirects.
+    async fn follow(&self, call: &Call<'_>, authorization: Option<&Authorization>) -> Result<Answer, Error> {
+        let mut url = call.url.clone();
+        for _ in 0..=REDIRECTS {
+            let credential = authorization.filter(|_| same_origin(&call.origin, &url));
+            let answer = self.send(call, url.clone(), credential).await?;
+            let get = matches!(call.method, Method::GET | Method::HEAD);
+            let redirect = match answer.status.as_u16() {
+                307 | 308 => true,
+                301..=303 => get,
+                _ => false,
+            };
+            if !redirect {
+                return Ok(answer);
+            }
+            url = self.location(&call.at, &call.origin, &answer.url, &answer.headers)?;
+            if call.follow == Follow::SameOrigin && !same_origin(&call.origin, &url) {
+                return Ok(answer);
+            }
+        }
+        Err(Error::Protocol {
+            at: Box::new(call.at.clone()),
+            problem: format!("more than {REDIRECTS} redirects"),
+        })
+    }
+
+    /// The `Location` of an answer, joined to where the answer came from and checked against the host rules.
+    pub(crate) fn location(&self, at: &Context, origin: &Url, base: &Url, headers: &HeaderMap) -> Result<Url, Error> {
+        let broken = |problem: &str| Error::Protocol {
+            at: Box::new(at.clone()),
+            problem: problem.to_owned(),
+        };
+        let location = headers.get(LOCATION).ok_or_else(|| broken("it lacks a Location header"))?;
+        let text = location.to_str().map_err(|_| broken("its Location header is not text"))?;
+        let url = base.join(text).map_err(|_| broken("its Location header is not a URL"))?;
+        self.hosts.check(origin, &url).map_err(|refused| refused_error(at, refused))?;
+        Ok(url)
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    async fn send(&self, call: &Call<'_>, url: Url, credential: Option<&Authorization>) -> Result<Answer, Error> {
+        let sent = Arc::new(AtomicU64::new(0));
+        let failed: Arc<Mutex<Option<Error>>> = Arc::default();
+        let mut request = self
+            .http(&url)
+            .request(call.method.clone(), url.clone())
+            .headers(call.headers.clone());
+        if let Some(credential) = credential {
+            request = request.header(AUTHORIZATION, credential.header.clone());
+        }
+        let mut length = 0;
+        match &call.body {
+            Body::Empty => {
+                if !matches!(call.method, Method::GET | Method::HEAD) {
+                    request = request.header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+            }
+            Body::Bytes(bytes) => request = request.body(bytes.clone()),
+            Body::Blob(source, offset) => {
+                length = source.size() - offset;
+                let (sent, failed) = (Arc::clone(&sent), Arc::clone(&failed));
+                let stream = source.open(&call.at, *offset).await?.map(move |piece| match piece {
+                    Ok(bytes) => {
+                        sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                        Ok(bytes)
+                    }
+                    Err(error) => {
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        Err(std::io::Error::other("the content to be sent cannot be read"))
+                    }
+                });
+                request = request.header(CONTENT_LENGTH, length).body(reqwest::Body::wrap_stream(stream));
+            }
+        }
+        let head = request.send();
+        tokio::pin!(head);
+        loop {
+            let before = sent.load(Ordering::Relaxed);
+            let limit = if before >= length {
+                call.patience
+            } else {
+                self.options.idle_timeout
+            };
+            match tokio::time::timeout(limit, &mut head).await {
+                Ok(Ok(response)) => {
+                    return Ok(Answer {
+                        status: response.status(),
+                        headers: response.headers().clone(),
+                        url,
+                        response,
+                        pushback: None,
+                        idle: self.options.idle_timeout,
+                        secrets: credential.map(|credential| credential.secrets.clone()).unwrap_or_default(),
+                    });
+                }
+                Ok(Err(error)) => {
+                    let own = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    return Err(own.unwrap_or_else(|| network::error(&call.at, error)));
+                }
+                Err(_) if sent.load(Ordering::Relaxed) != before => {}
+                Err(_) => {
+                    let what = format!("no answer for {} s", limit.as_secs());
+                    return Err(Error::Timeout {
+                        at: Box::new(call.at.clone()),
+                        what,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A refused hop as an error.
+pub(crate) fn refused_error(at: &Context, refused: Refused) -> Error {
+    let at = Box::new(at.clone());
+    match refused {
+        Refused::Address(denied) => Error::AddressDenied { at, denied },
+        Refused::Host(problem) => Error::HostNotAllowed { at, problem },
+    }
+}
+
+fn proxy_in_environment() -> bool {
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}

@@ -1,0 +1,347 @@
+//! Writing blobs: look first, mount, else upload; whatever happens on the way, the registry is asked what it has.
+//!
+//! Invariant: a blob is reported as pushed only when the registry confirmed its digest or shows it. A lost answer is
+//! neither a failure nor a second upload.
+
+use std::sync::PoisonError;
+
+use oci_spec::image::Descriptor;
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use crate::answer::Answer;
+use crate::auth::Scopes;
+use crate::client::Client;
+use crate::download::tells_existence;
+use crate::error::{Context, Error, ErrorKind, Missing, Operation};
+use crate::reference::Repository;
+use crate::source::BlobSource;
+use crate::transport::{Body, Call};
+
+/// How a blob came to be in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// It was there.
+    Existing,
+    /// The registry took it from another repository.
+    Mounted,
+    /// It was sent.
+    Uploaded {
+        /// Its size in bytes.
+        bytes: u64,
+    },
+}
+
+/// What starting an upload gave.
+enum Started {
+    Mounted,
+    Session(Url),
+}
+
+/// One blob on its way to one repository.
+struct Upload<'a> {
+    client: &'a Client,
+    repository: &'a Repository,
+    source: &'a BlobSource,
+    at: Context,
+    /// Content has been sent at least once: a blob that appears is then ours.
+    sent: bool,
+}
+
+impl Client {
+    /// Makes sure that the repository holds the blob. `mount_from` names a repository of the same registry that
+    /// probably holds it; another registry's is ignored. Retries within the limits of the policy.
+    pub async fn push_blob(
+        &self,
+        repository: &Repository,
+        source: &BlobSource,
+        mount_from: Option<&Repository>,
+    ) -> Result<PushOutcome, Error> {
+        let subject = format!("{repository}@{}", source.digest());
+        let at = self.transport.context(Operation::PushBlob, repository, subject);
+        let mount_from = mount_from.filter(|from| from.registry() == repository.registry() && *from != repository);
+        let mut upload = Upload {
+            client: self,
+            repository,
+            source,
+            at,
+            sent: false,
+        };
+        let mut attempt = 1;
+        loop {
+            let error = match upload.once(mount_from).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(error) => error,
+            };
+            if !error.retryable() || !self.transport.pause(&upload.at, attempt, &error).await? {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Brings a blob from a repository of `from` to one of this client, streaming through; on the same registry it is
+    /// mounted where possible.
+    pub async fn copy_blob(
+        &self,
+        from: &Client,
+        from_repository: &Repository,
+        to: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<PushOutcome, Error> {
+        let source = BlobSource::from_registry(from.clone(), from_repository.clone(), descriptor);
+        self.push_blob(to, &source, Some(from_repository)).await
+    }
+}
+
+impl<'a> Upload<'a> {
+    async fn once(&mut self, mount_from: Option<&Repository>) -> Result<PushOutcome, Error> {
+        if self.exists().await? {
+            return Ok(if self.sent { self.uploaded() } else { PushOutcome::Existing });
+        }
+        let session = match self.start(mount_from).await? {
+            Started::Mounted => return Ok(PushOutcome::Mounted),
+            Started::Session(session) => session,
+        };
+        match self.transfer(session).await {
+            Ok(()) => Ok(self.uploaded()),
+            // These say nothing about the registry's state, or forbid to ask.
+            Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Io) => Err(error),
+            Err(error) => match self.exists().await {
+                Ok(true) => Ok(self.uploaded()),
+                // The first error says why; that the registry cannot be asked either adds nothing.
+                Ok(false) | Err(_) => Err(error),
+            },
+        }
+    }
+
+    fn uploaded(&self) -> PushOutcome {
+        PushOutcome::Uploaded { bytes: self.source.size() }
+    }
+
+    /// Asks once; retries are the caller's.
+    async fn exists(&self) -> Result<bool, Error> {
+        let mut call = self.client.head_blob(self.repository, self.source.digest())?;
+        call.at = self.at.clone();
+        // The token for pushing serves here too; one for pulling only would be a second request.
+        call.scopes = Scopes::push(self.repository);
+        let answer = self.client.transport.exchange(&call).await?;
+        if tells_existence(answer.status) {
+            return Ok(answer.status != StatusCode::NOT_FOUND);
+        }
+        Err(self.client.transport.error_of(&call, answer).await)
+    }
+
+    fn call(&self, method: Method, url: Url) -> Result<Call<'a>, Error> {
+        let mut call = self.client.request(
+            method,
+            self.at.operation,
+            self.repository,
+            self.at.subject.clone(),
+            "blobs/uploads/",
+        )?;
+        call.scopes = Scopes::push(self.repository);
+        call.url = url;
+        Ok(call)
+    }
+
+    /// Mounts, or opens an upload session. A mount that is refused for whatever lasting reason is not tried again for
+    /// that pair of repositories.
+    async fn start(&self, mount_from: Option<&Repository>) -> Result<Started, Error> {
+        let transport = &self.client.transport;
+        let uploads = transport.url(&self.at, self.repository, "blobs/uploads/")?;
+        if let Some(from) = mount_from.filter(|from| !self.mount_is_known_to_fail(from)) {
+            let mut url = uploads.clone();
+            url.query_pairs_mut()
+                .append_pair("mount", self.source.digest().as_ref())
+                .append_pair("from", from.name());
+            let mut call = self.call(Method::POST, url)?;
+            call.scopes = Scopes::mount(self.repository, from);
+            match transport.exchange(&call).await {
+                Ok(answer) if answer.status == StatusCode::CREATED => return Ok(Started::Mounted),
+                Ok(answer) if answer.status == StatusCode::ACCEPTED => {
+                    return Ok(Started::Session(self.location(&call, &answer)?));
+                }
+                Ok(answer) => {
+                    let error = transport.error_of(&call, answer).await;
+                    if error.retryable() {
+                        return Err(error);
+                    }
+                    self.mount_failed(from, &error);
+                }
+                // A token service may refuse the second scope and grant the first one.
+                Err(error) if matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::Denied) => {
+                    self.mount_failed(from, &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let call = self.call(Method::POST, uploads)?;
+        let answer = transport.exchange(&call).await?;
+        if answer.status == StatusCode::ACCEPTED {
+            return Ok(Started::Session(self.location(&call, &answer)?));
+        }
+        Err(transport.error_of(&call, answer).await)
+    }
+
+    fn mount_is_known_to_fail(&self, from: &Repository) -> bool {
+        let failed = self.client.transport.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.contains(&(from.clone(), self.repository.clone()))
+    }
+
+    fn mount_failed(&self, from: &Repository, error: &Error) {
+        tracing::debug!(%error, %from, "no mount between these repositories");
+        let mut failed = self.client.transport.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert((from.clone(), self.repository.clone()));
+    }
+
+    fn location(&self, call: &Call<'_>, answer: &Answer) -> Result<Url, Error> {
+        self.client.transport.location(&self.at, &call.origin, &answer.url, &answer.headers)
+    }
+
+    /// Sends the content and closes the session.
+    async fn transfer(&mut self, session: Url) -> Result<(), Error> {
+        let size = self.source.size();
+        self.sent = true;
+        if size < self.client.options().single_put_limit {
+            return self.close(session, Body::Blob(self.source.clone(), 0)).await;
+        }
+        let session = self.patch(session).await?;
+        self.close(session, Body::Empty).await
+    }
+
+    /// Streams the content into the session; after a break it goes on where the registry says it stands.
+    async fn patch(&self, mut session: Url) -> Result<Url, Error> {
+        let transport = &self.client.transport;
+        let size = self.source.size();
+        let mut offset = 0;
+        let mut attempt = 1;
+        loop {
+            let mut call = self.call(Method::PATCH, session.clone())?;
+            call.headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            if offset > 0 {
+                call.headers.insert(CONTENT_RANGE, range(offset, size));
+            }
+            call.body = Body::Blob(self.source.clone(), offset);
+            call.patience = transport.options.commit_timeout;
+            let error = match transport.exchange(&call).await {
+                Ok(answer) if answer.status.is_success() => {
+                    session = self.location(&call, &answer)?;
+                    let stands = received(&answer).unwrap_or(size);
+                    if stands == size {
+                        return Ok(session);
+                    }
+                    Error::Unavailable {
+                        at: Box::new(self.at.clone()),
+                        cause: format!("it took {stands} of {size} bytes"),
+                        retry_after: None,
+                    }
+                }
+                Ok(answer) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => Error::NotFound {
+                    at: Box::new(self.at.clone()),
+                    what: Missing::Upload,
+                    said: crate::error::Said::default(),
+                },
+                Ok(answer) => transport.error_of(&call, answer).await,
+                Err(error) => error,
+            };
+            if !error.retryable() || !transport.pause(&self.at, attempt, &error).await? {
+                return Err(error);
+            }
+            attempt += 1;
+            match self.status(&session).await {
+                Some((next, stands)) if stands <= size => (session, offset) = (next, stands),
+                // No resuming here: the caller begins a new session.
+                _ => return Err(error),
+            }
+            if offset == size {
+                return Ok(session);
+            }
+        }
+    }
+
+    /// Where a session stands; `None` when the registry does not say.
+    async fn status(&self, session: &Url) -> Option<(Url, u64)> {
+        let call = self.call(Method::GET, session.clone()).ok()?;
+        let answer = self.client.transport.exchange(&call).await.ok()?;
+        if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::ACCEPTED) {
+            return None;
+        }
+        let next = self.location(&call, &answer).unwrap_or_else(|_| session.clone());
+        Some((next, received(&answer)?))
+    }
+
+    /// Closes the session with the digest. Anything but 201 must be proven by the blob being there.
+    async fn close(&self, session: Url, body: Body) -> Result<(), Error> {
+        let transport = &self.client.transport;
+        let mut url = session;
+        url.query_pairs_mut().append_pair("digest", self.source.digest().as_ref());
+        let mut call = self.call(Method::PUT, url)?;
+        call.headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        call.body = body;
+        call.patience = transport.options.commit_timeout;
+        let answer = transport.exchange(&call).await?;
+        match (answer.status, answer.digest()) {
+            (StatusCode::CREATED, Some(digest)) if digest != *self.source.digest() => Err(Error::DigestMismatch {
+                at: Box::new(self.at.clone()),
+                problem: format!("the registry stored {digest} instead of {}", self.source.digest()),
+            }),
+            (StatusCode::CREATED, Some(_)) => Ok(()),
+            (status, _) if status.is_success() => {
+                if self.exists().await? {
+                    return Ok(());
+                }
+                let cause = format!("it answers {status} and the blob is not there");
+                Err(Error::Unavailable {
+                    at: Box::new(self.at.clone()),
+                    cause,
+                    retry_after: None,
+                })
+            }
+            _ => Err(transport.error_of(&call, answer).await),
+        }
+    }
+}
+
+/// `first-last` of what is sent.
+fn range(offset: u64, size: u64) -> HeaderValue {
+    let text = format!("{offset}-{}", size.saturating_sub(1));
+    HeaderValue::from_str(&text).expect("invariant: digits are a valid header")
+}
+
+/// How many bytes a session holds, from `Range: 0-<last>` with or without a unit. `0-0` is the answer of most
+/// registries for an empty session, so it counts as none: one byte sent twice is refused and restarts the session.
+fn received(answer: &Answer) -> Option<u64> {
+    parse_received(answer.header(RANGE)?)
+}
+
+fn parse_received(text: &str) -> Option<u64> {
+    let text = text.strip_prefix("bytes=").unwrap_or(text);
+    let last: u64 = text.strip_prefix("0-")?.trim().parse().ok()?;
+    Some(if last == 0 { 0 } else { last.checked_add(1)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let table = [
+            ("0-0", Some(0)),
+            ("0-1", Some(2)),
+            ("bytes=0-1023", Some(1024)),
+            ("0-18446744073709551615", None),
+            ("5-9", None),
+            ("0--1", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_received(text), expected, "{text}");
+        }
+        assert_eq!(range(5, 10), "5-9");
+    }
+}
