@@ -1,0 +1,426 @@
+//! Processes of the test bed: started with a log of their own, ended or frozen by process id.
+//!
+//! Invariant: a signal goes only to a process whose id *and* start time are the ones we recorded, so a reused id is
+//! never hit; and unless it is kept on purpose, a part ends with the harness, even when that is SIGKILLed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// How many bytes of a log an error shows.
+const TAIL: u64 = 2048;
+
+/// How long a part lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// It ends with the process that started it.
+    Harness,
+    /// It stays until `testbed down`.
+    Kept,
+}
+
+/// Where a part runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// On the host.
+    Host,
+    /// In the namespaces of a [`crate::machine::Machine`], given by the process id of its init.
+    Machine(i32),
+}
+
+/// How to start a part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// Its name in messages.
+    pub name: String,
+    /// Absolute path, or a name found on `PATH`.
+    pub program: PathBuf,
+    /// Arguments; never a secret, they are visible to everyone on the machine.
+    pub args: Vec<String>,
+    /// The whole environment besides `PATH` and `HOME`.
+    pub env: BTreeMap<String, String>,
+    /// Where stdout and stderr go, appended.
+    pub log: PathBuf,
+    /// Host or machine.
+    pub place: Place,
+    /// How long it lives.
+    pub lifetime: Lifetime,
+}
+
+/// A process by id and start time (clock ticks since boot), so that a reused id is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The process id, as the host sees it.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`.
+    pub started: u64,
+}
+
+impl Identity {
+    /// The identity of a living process.
+    pub fn of(pid: i32) -> Option<Self> {
+        let (state, started) = stat(pid)?;
+        (state != 'Z' && state != 'X').then_some(Self { pid, started })
+    }
+
+    /// Whether exactly this process still runs; a zombie does not.
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal when exactly this process still runs; tells whether it was sent.
+    pub fn signal(self, signal: Signal) -> bool {
+        self.is_alive() && kill(Pid::from_raw(self.pid), signal).is_ok()
+    }
+}
+
+/// State letter and start time out of `/proc/PID/stat`; the name in it may hold spaces and parentheses.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// A started part.
+#[derive(Debug)]
+pub struct Part {
+    spec: Spec,
+    identity: Identity,
+    child: Option<Mutex<Child>>,
+}
+
+impl Part {
+    /// Starts a process. It may still end at once: see [`ready`].
+    pub fn start(spec: Spec) -> Result<Self> {
+        if let Some(folder) = spec.log.parent() {
+            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
+        let log = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(Error::io("open", &spec.log))?;
+        let errors = log.try_clone().map_err(Error::io("open", &spec.log))?;
+        let mut command = command(&spec);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+        let child = spawn(command).map_err(|source| Error::Part {
+            part: spec.name.clone(),
+            why: format!("could not be started ({}: {source})", spec.program.display()),
+            log: spec.log.clone(),
+            tail: tail(&spec.log),
+        })?;
+        let outer = i32::try_from(child.id()).expect("invariant: Linux process ids fit in 31 bits");
+        let pid = match spec.place {
+            Place::Host => outer,
+            // `nsenter` forks to enter a process namespace; the part itself is its child.
+            Place::Machine(_) => only_child(outer).unwrap_or(outer),
+        };
+        let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
+        Ok(Self { spec, identity, child: Some(Mutex::new(child)) })
+    }
+
+    /// A part that an earlier process started and kept.
+    pub fn attach(spec: Spec, identity: Identity) -> Self {
+        Self { spec, identity, child: None }
+    }
+
+    /// The part's name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// How it was started.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Process id and start time, as the host sees them.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Its log.
+    pub fn log(&self) -> &Path {
+        &self.spec.log
+    }
+
+    /// Whether it runs.
+    pub fn is_alive(&self) -> bool {
+        self.exit().is_none() && self.identity.is_alive()
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub fn freeze(&self) -> bool {
+        self.identity.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) -> bool {
+        let sent = self.identity.signal(Signal::SIGCONT);
+        self.thaw_wrapper();
+        sent
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.identity.signal(Signal::SIGKILL);
+        self.thaw_wrapper();
+        self.reap();
+    }
+
+    /// `nsenter` stops itself when its child is stopped, and would then never collect the child's end.
+    fn thaw_wrapper(&self) {
+        if let (Place::Machine(_), Some(child)) = (self.spec.place, &self.child) {
+            let pid = child.lock().unwrap_or_else(PoisonError::into_inner).id();
+            let pid = i32::try_from(pid).expect("invariant: Linux process ids fit in 31 bits");
+            Identity::of(pid).map(|wrapper| wrapper.signal(Signal::SIGCONT));
+        }
+    }
+
+    /// SIGTERM, and SIGKILL after `grace`.
+    pub fn terminate(&mut self, grace: Duration) {
+        self.identity.signal(Signal::SIGTERM);
+        let end = Instant::now() + grace;
+        while self.is_alive() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+
+    /// Ends it if it still runs and starts it again with the same arguments.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        *self = Self::start(self.spec.clone())?;
+        Ok(())
+    }
+
+    /// An error that names the part, its log and the log's end.
+    pub fn failure(&self, why: impl Into<String>) -> Error {
+        Error::Part { part: self.spec.name.clone(), why: why.into(), log: self.spec.log.clone(), tail: tail(&self.spec.log) }
+    }
+
+    /// How it ended, when it has.
+    pub fn exit(&self) -> Option<String> {
+        if let Some(child) = &self.child {
+            let status = child.lock().unwrap_or_else(PoisonError::into_inner).try_wait().ok()??;
+            return Some(status.to_string());
+        }
+        (!self.identity.is_alive()).then(|| "status unknown".to_owned())
+    }
+
+    fn reap(&mut self) {
+        if let Some(child) = &self.child {
+            let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+            // The wrapper outlives a part in a namespace by an instant; waiting for it also collects its status.
+            if child.wait().is_err() {
+                tracing::warn!(part = self.spec.name, "the process could not be waited for");
+            }
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while self.identity.is_alive() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Waits until `probe` says yes while every one of `parts` lives; the first part is blamed for a timeout.
+pub async fn ready<F>(parts: &[&Part], limit: Duration, mut probe: F) -> Result<()>
+where
+    F: AsyncFnMut() -> Result<(), String>,
+{
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(10);
+    loop {
+        for part in parts {
+            if let Some(status) = part.exit() {
+                return Err(part.failure(format!("ended while it was starting ({status})")));
+            }
+        }
+        let said = match tokio::time::timeout(Duration::from_secs(5), probe()).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(said)) => said,
+            Err(_) => "no answer in 5 s".to_owned(),
+        };
+        if Instant::now() > end {
+            let blamed = parts.first().expect("invariant: somebody is waited for");
+            return Err(blamed.failure(format!("was not ready after {} s ({said})", limit.as_secs())));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Runs a helper to its end and gives its stdout.
+pub fn run(what: &str, command: &mut Command) -> Result<String> {
+    let shown = std::iter::once(command.get_program()).chain(command.get_args().take(6)).map(|a| a.to_string_lossy());
+    let shown = shown.collect::<Vec<_>>().join(" ");
+    let failed = |why: String, output: String| Error::Command { what: what.into(), command: shown.clone(), why, output };
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|e| failed(format!("could not be run: {e}"), String::new()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stdout));
+    Err(failed(format!("failed ({})", output.status), last_lines(&said)))
+}
+
+/// The end of a log file, whole lines.
+pub fn tail(log: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match read() {
+        Ok(text) => last_lines(&text),
+        Err(error) => format!("  (the log cannot be read: {error})"),
+    }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The single child of a process, once it is there.
+pub(crate) fn only_child(parent: i32) -> Option<i32> {
+    for _ in 0..400 {
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        if let Some(pid) = children.split_whitespace().next() {
+            return pid.parse().ok();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+fn command(spec: &Spec) -> Command {
+    let mut words: Vec<String> = Vec::new();
+    match spec.place {
+        // Processes of a machine die with its init; what runs on the host needs the kernel's own promise.
+        Place::Host if spec.lifetime == Lifetime::Harness => words.extend(["setpriv", "--pdeathsig", "KILL"].map(String::from)),
+        Place::Host => {}
+        Place::Machine(init) => words.extend(enter(init)),
+    }
+    words.push(spec.program.display().to_string());
+    words.extend(spec.args.iter().cloned());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env_clear().envs(basics()).envs(&spec.env);
+    command
+}
+
+/// The words before a command that is to run inside a machine.
+pub(crate) fn enter(init: i32) -> Vec<String> {
+    let target = init.to_string();
+    ["nsenter", "--target", &target, "--mount", "--net", "--uts", "--pid", "--"].map(String::from).to_vec()
+}
+
+/// `PATH` with the system folders that a user's own may lack, and `HOME`.
+pub(crate) fn basics() -> Vec<(String, String)> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
+    vec![("PATH".into(), format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")), ("HOME".into(), home)]
+}
+
+type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+/// Spawns from one thread that never ends: the kernel sends the parent-death signal when the *thread* that made the
+/// child ends, and the threads of a test runner end with each test.
+pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, receiver) = mpsc::channel::<Request>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in receiver {
+                // A caller that went away meanwhile takes the child with it: nobody would ever end it.
+                if let Err(mpsc::SendError(Ok(mut child))) = answer.send(command.spawn())
+                    && child.kill().is_err()
+                {
+                    tracing::warn!(pid = child.id(), "a process that nobody waits for could not be ended");
+                }
+            }
+        });
+        Mutex::new(sender)
+    });
+    let (sender, receiver) = mpsc::channel();
+    let gone = || std::io::Error::other("the thread that starts processes is gone");
+    spawner.lock().unwrap_or_else(PoisonError::into_inner).send((command, sender)).map_err(|_| gone())?;
+    receiver.recv().map_err(|_| gone())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(folder: &Path, program: &str, args: &[&str]) -> Spec {
+        Spec {
+            name: "sample".into(),
+            program: program.into(),
+            args: args.iter().map(ToString::to_string).collect(),
+            env: BTreeMap::new(),
+            log: folder.join("sample.log"),
+            place: Place::Host,
+            lifetime: Lifetime::Harness,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_is_named_with_its_last_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let part = Part::start(spec(folder.path(), "sh", &["-c", "echo port taken; exit 3"])).unwrap();
+        let error = ready(&[&part], Duration::from_secs(5), async || Err("not yet".into())).await.unwrap_err().to_string();
+        assert!(error.starts_with("sample ended while it was starting (exit status: 3)"), "{error}");
+        assert!(error.contains("sample.log") && error.ends_with("  port taken"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_never_answers_is_named_with_the_last_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut part = Part::start(spec(folder.path(), "sleep", &["60"])).unwrap();
+        let error = ready(&[&part], Duration::ZERO, async || Err("refused".into())).await.unwrap_err().to_string();
+        assert!(error.starts_with("sample was not ready after 0 s (refused)"), "{error}");
+        part.kill();
+        assert!(!part.is_alive());
+    }
+
+    #[test]
+    fn a_frozen_part_lives_and_a_killed_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut part = Part::start(spec(folder.path(), "sleep", &["60"])).unwrap();
+        assert!(part.freeze() && part.is_alive());
+        let first = part.identity();
+        part.restart().unwrap();
+        assert!(!first.is_alive() && part.is_alive() && part.identity() != first);
+        part.terminate(Duration::from_secs(5));
+        assert!(part.exit().is_some());
+    }
+
+    #[test]
+    fn a_missing_program_names_the_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut kept = spec(folder.path(), "/nonexistent/program", &[]);
+        kept.lifetime = Lifetime::Kept;
+        let error = Part::start(kept).unwrap_err().to_string();
+        assert!(error.starts_with("sample could not be started (/nonexistent/program"), "{error}");
+    }
+
+    #[test]
+    fn a_signal_never_reaches_a_reused_process_id() {
+        let own = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let other = Identity { started: own.started + 1, ..own };
+        assert!(!other.is_alive() && !other.signal(Signal::SIGKILL));
+    }
+}

@@ -1,0 +1,57 @@
+//! Where a server of the test bed stands: its folder, the address that it binds, and who signs its certificate.
+//!
+//! Invariant: the same address is used by pods and by the host, so a URL means one thing everywhere.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::pki::{Authority, Issued};
+use crate::process::Lifetime;
+
+/// A place for servers.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Data, configuration and `log/` go here.
+    pub folder: PathBuf,
+    /// The address to bind and to be called by.
+    pub ip: String,
+    /// Signs the certificates.
+    pub authority: Authority,
+    /// Whether processes started here outlive this one.
+    pub lifetime: Lifetime,
+}
+
+impl Site {
+    /// On loopback, for suites that need no cluster.
+    pub fn loopback(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            ip: "127.0.0.1".into(),
+            authority: Authority::open(&folder.join("pki"))?,
+            lifetime: Lifetime::Harness,
+        })
+    }
+
+    /// The same place with another address.
+    #[must_use]
+    pub fn on(mut self, ip: impl Into<String>) -> Self {
+        self.ip = ip.into();
+        self
+    }
+
+    /// A certificate for a server here; the name tells servers of one site apart.
+    pub fn certificate(&self, name: &str) -> Result<Issued> {
+        let names = [self.ip.as_str(), "localhost", "host.testbed.internal", "other.testbed.internal"];
+        self.authority.issue(&format!("server-{name}"), name, None, &names)
+    }
+
+    /// A port that was free a moment ago.
+    pub fn free_port(&self) -> Result<u16> {
+        let taken = |error| Error::Other(format!("no free port on {}: {error}", self.ip));
+        let listener = TcpListener::bind((self.ip.as_str(), 0)).map_err(taken)?;
+        Ok(listener.local_addr().map_err(taken)?.port())
+    }
+}
