@@ -96,9 +96,8 @@ where
         let diff_id = join(hasher);
         // A producer that was stopped only says that it was; the reason is with who stopped it.
         let value = match (written, produced) {
-            (Err(error), Err(Error::Canceled)) => return Err(error),
-            (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
             (Ok(()), Ok(value)) => value,
+            (Err(error), Ok(_) | Err(Error::Canceled)) | (_, Err(error)) => return Err(error),
         };
         writer.sink.flush().map_err(Error::Sink)?;
         let output = Output {

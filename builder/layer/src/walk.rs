@@ -218,9 +218,9 @@ impl<'s, 'a> Walk<'s, 'a> {
             None => Ok(policy.directory()),
             Some(other) => {
                 let describe = |place: &Place<'_>| {
-                    let source = place.tree.source.join(&place.relative);
                     let mode = place.tree.policy.directory();
-                    format!("the directory {} of mode {mode:04o}", source.display())
+                    let path = place.directory.path().display();
+                    format!("the directory {path} of mode {mode:04o}")
                 };
                 Err(self.conflict(describe(first), describe(other)))
             }
