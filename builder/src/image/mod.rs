@@ -1,1 +1,50 @@
-//! Base facts, keys, layers, configuration and manifest.
+//! From files to an image: what the base holds, keys, layers, configuration and manifest.
+//!
+//! Invariant: the bytes of an image depend on the build key's inputs alone. Time, machine, user and the place of files on
+//! disk are not among them.
+
+pub mod assemble;
+pub mod base;
+pub mod key;
+pub mod layers;
+pub mod oci;
+pub mod run;
+
+pub use assemble::{Content, Image, ImageLayer, Role, assemble};
+pub use base::{BaseFacts, BaseReader};
+pub use key::BuildKeyInputs;
+
+use serde::{Deserialize, Serialize};
+
+use oci::{Descriptor, History};
+
+/// Where the robot's code is in the image.
+pub const APP: &str = "/home/robot/app";
+/// HOME in the image.
+pub const HOME: &str = "/home/robot";
+/// ROBOCORP_HOME in the image.
+pub const ROBOCORP_HOME: &str = "/home/robot/.robocorp";
+/// Layer annotation with the role.
+pub const ROLE_ANNOTATION: &str = "robotimage.dev/role";
+/// Layer annotation with the key of its content.
+pub const KEY_ANNOTATION: &str = "robotimage.dev/key";
+
+/// A base image, as far as ours depends on it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Its name with tag, for the label; none for one on disk.
+    pub name: Option<String>,
+    /// Digest of its platform's manifest.
+    pub digest: String,
+    /// Its layers in OCI types, from the bottom.
+    pub layers: Vec<Descriptor>,
+    /// Their uncompressed digests.
+    pub diff_ids: Vec<String>,
+    /// Its environment variables.
+    pub env: Vec<String>,
+    /// How it was made.
+    pub history: Vec<History>,
+    /// What its layers hold.
+    pub facts: BaseFacts,
+}
