@@ -22,9 +22,10 @@ impl Cache {
     pub fn open() -> Result<Self> {
         let root = match std::env::var_os("ROBOTIMAGE_CACHE").filter(|value| !value.is_empty()) {
             Some(root) => PathBuf::from(root),
-            None => PathBuf::from(std::env::var_os("HOME").ok_or_else(|| {
-                Error::Other("neither ROBOTIMAGE_CACHE nor HOME is set, so there is no place for the cache".into())
-            })?)
+            None => PathBuf::from(
+                std::env::var_os("HOME")
+                    .ok_or_else(|| Error::Other("neither ROBOTIMAGE_CACHE nor HOME is set, so there is no place for the cache".into()))?,
+            )
             .join(".cache/robotimage"),
         };
         Self::at(std::path::absolute(&root).map_err(Error::io("resolve", &root))?)
@@ -49,13 +50,7 @@ impl Cache {
     /// The folder of an artifact, built when it is not there.
     ///
     /// `inputs` is all that the result depends on; `note` is shown to the person who waits.
-    pub fn artifact(
-        &self,
-        name: &str,
-        inputs: &[&[u8]],
-        note: &str,
-        build: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<PathBuf> {
+    pub fn artifact(&self, name: &str, inputs: &[&[u8]], note: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let parts = self.root.join("parts");
         let done = parts.join(format!("{name}-{}", &key(inputs)[..16]));
         if done.is_dir() {

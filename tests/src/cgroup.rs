@@ -43,7 +43,11 @@ fn trees() -> Result<Vec<PathBuf>> {
     }
     let entries = fs::read_dir(root).map_err(Error::io("list", root))?;
     // A controller has its tree; a link to one, as `cpu -> cpu,cpuacct`, is the same tree again.
-    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.join("cgroup.procs").exists()).collect())
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("cgroup.procs").exists())
+        .collect())
 }
 
 fn remove_folders(folder: &Path) -> Result<()> {

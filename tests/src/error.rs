@@ -95,6 +95,9 @@ impl Error {
     /// For `map_err` on calls to the API server.
     pub fn cluster(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
-        move |source| Self::Cluster { what, source: Box::new(source) }
+        move |source| Self::Cluster {
+            what,
+            source: Box::new(source),
+        }
     }
 }

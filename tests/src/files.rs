@@ -31,8 +31,14 @@ async fn file(root: &Path, method: &Method, path: &str) -> Response {
     }
     let relative = Path::new(path.trim_start_matches('/'));
     let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
-    let opened = if plain { tokio::fs::File::open(root.join(relative)).await.ok() } else { None };
-    let Some(file) = opened else { return StatusCode::NOT_FOUND.into_response() };
+    let opened = if plain {
+        tokio::fs::File::open(root.join(relative)).await.ok()
+    } else {
+        None
+    };
+    let Some(file) = opened else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
     let size = match file.metadata().await {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         _ => return StatusCode::NOT_FOUND.into_response(),
@@ -41,6 +47,14 @@ async fn file(root: &Path, method: &Method, path: &str) -> Response {
         Some("json") => "application/json",
         _ => "application/octet-stream",
     };
-    let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(ReaderStream::new(file)) };
-    ([(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())], body).into_response()
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from_stream(ReaderStream::new(file))
+    };
+    (
+        [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_LENGTH, size.to_string())],
+        body,
+    )
+        .into_response()
 }

@@ -66,14 +66,21 @@ impl GitServer {
     pub fn start(site: &Site, options: &GitOptions) -> Result<Self> {
         let folder = site.folder.join(format!("git-{}", options.name));
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let tls = if options.tls { Some(site.certificate(&format!("git-{}", options.name))?) } else { None };
+        let tls = if options.tls {
+            Some(site.certificate(&format!("git-{}", options.name))?)
+        } else {
+            None
+        };
         let root = folder.clone();
         let router = Router::new().fallback(move |request: Request| {
             let root = root.clone();
             async move { serve(&root, request).await }
         });
         let server = Server::start(&format!("{}:{}", site.ip, options.port.unwrap_or(0)), tls, router)?;
-        Ok(Self { root: GitRoot { folder, url: server.url() }, server })
+        Ok(Self {
+            root: GitRoot { folder, url: server.url() },
+            server,
+        })
     }
 
     /// Folder and URL.
@@ -109,9 +116,19 @@ impl GitRoot {
         Ok(repo)
     }
 
+    /// `ip:port`, as credentials name it.
+    pub fn host(&self) -> String {
+        self.url
+            .split_once("://")
+            .map_or_else(|| self.url.clone(), |(_, host)| host.to_owned())
+    }
+
     /// A repository that is there.
     pub fn open(&self, name: &str) -> GitRepo {
-        GitRepo { folder: self.folder.join(format!("{name}.git")), url: format!("{}/{name}.git", self.url) }
+        GitRepo {
+            folder: self.folder.join(format!("{name}.git")),
+            url: format!("{}/{name}.git", self.url),
+        }
     }
 }
 
@@ -119,6 +136,11 @@ impl GitRepo {
     /// What goes into `spec.source.git.url`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether it has been created.
+    pub fn exists(&self) -> bool {
+        self.folder.join("HEAD").exists()
     }
 
     /// From now on reading needs this login.
@@ -165,7 +187,10 @@ impl GitRepo {
 
     /// The commit that a name stands for.
     pub fn id(&self, name: &str) -> Result<String> {
-        Ok(self.git(&["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])?.trim().to_owned())
+        Ok(self
+            .git(&["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])?
+            .trim()
+            .to_owned())
     }
 
     /// Any git command in the repository.
@@ -175,7 +200,11 @@ impl GitRepo {
 
     fn command(&self) -> Command {
         let mut command = Command::new("git");
-        command.arg("--git-dir").arg(&self.folder).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command
+            .arg("--git-dir")
+            .arg(&self.folder)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
         command
     }
 
@@ -198,7 +227,10 @@ impl GitRepo {
         drop(stdin);
         let output = child.wait_with_output().map_err(|error| failed(error.to_string(), String::new()))?;
         if !output.status.success() {
-            return Err(failed(format!("failed ({})", output.status), String::from_utf8_lossy(&output.stderr).into_owned()));
+            return Err(failed(
+                format!("failed ({})", output.status),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ));
         }
         written.map_err(|error| failed(error.to_string(), String::new()))
     }
@@ -206,7 +238,11 @@ impl GitRepo {
 
 async fn serve(root: &Path, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    let Some(repository) = path.split('/').nth(1).filter(|name| name.ends_with(".git") && !name.starts_with('.')) else {
+    let Some(repository) = path
+        .split('/')
+        .nth(1)
+        .filter(|name| name.ends_with(".git") && !name.starts_with('.'))
+    else {
         return (StatusCode::NOT_FOUND, "no such repository\n").into_response();
     };
     let folder = root.join(repository);
@@ -232,7 +268,10 @@ fn allowed(folder: &Path, request: &Request) -> Result<bool, String> {
     };
     let login: Login = serde_json::from_slice(&bytes).map_err(|error| format!("{LOGIN_FILE}: {error}\n"))?;
     let expected = format!("Basic {}", login.basic());
-    Ok(request.headers().get(header::AUTHORIZATION).is_some_and(|given| given.as_bytes() == expected.as_bytes()))
+    Ok(request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .is_some_and(|given| given.as_bytes() == expected.as_bytes()))
 }
 
 /// One request through the CGI program that every git carries.
@@ -240,8 +279,13 @@ async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
     let uri = request.uri().clone();
     let mut command = tokio::process::Command::new("git");
     command.arg("http-backend").env_clear().envs(crate::process::basics());
-    command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_ADDR", "testbed");
-    command.env("PATH_INFO", uri.path()).env("QUERY_STRING", uri.query().unwrap_or_default());
+    command
+        .env("GIT_PROJECT_ROOT", root)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REMOTE_ADDR", "testbed");
+    command
+        .env("PATH_INFO", uri.path())
+        .env("QUERY_STRING", uri.query().unwrap_or_default());
     command.env("REQUEST_METHOD", request.method().as_str());
     let headers = [
         (header::CONTENT_TYPE, "CONTENT_TYPE"),
@@ -270,7 +314,9 @@ async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
         if (&mut stdout).take(64 << 10).read_line(&mut line).await? == 0 {
             return Err(std::io::Error::other("it ended without an answer"));
         }
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        let Some((name, value)) = line.trim_end().split_once(": ") else {
+            break;
+        };
         if name.eq_ignore_ascii_case("status") {
             let code = value.split(' ').next().and_then(|code| code.parse().ok());
             response = response.status(code.unwrap_or(StatusCode::BAD_GATEWAY.as_u16()));
@@ -279,5 +325,7 @@ async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
         }
     }
     tokio::spawn(async move { child.wait().await });
-    response.body(Body::from_stream(ReaderStream::new(stdout))).map_err(std::io::Error::other)
+    response
+        .body(Body::from_stream(ReaderStream::new(stdout)))
+        .map_err(std::io::Error::other)
 }

@@ -18,8 +18,30 @@ use crate::error::{Error, Result};
 const BUSYBOX: &str = "/bin/busybox";
 /// The commands that test pods use; glibc's static linking makes name resolution crash, so no network tools here.
 const APPLETS: [&str; 24] = [
-    "sh", "sleep", "echo", "cat", "ls", "id", "env", "true", "false", "head", "tail", "mkdir", "rm", "cp", "mv",
-    "touch", "test", "printf", "date", "kill", "stat", "sha256sum", "mount", "find",
+    "sh",
+    "sleep",
+    "echo",
+    "cat",
+    "ls",
+    "id",
+    "env",
+    "true",
+    "false",
+    "head",
+    "tail",
+    "mkdir",
+    "rm",
+    "cp",
+    "mv",
+    "touch",
+    "test",
+    "printf",
+    "date",
+    "kill",
+    "stat",
+    "sha256sum",
+    "mount",
+    "find",
 ];
 
 /// An image's configuration besides its root file system.
@@ -49,8 +71,7 @@ fn small(cache: &Cache, name: &str, applets: &[&str], entrypoint: &[&str]) -> Re
     let words = format!("1 {applets:?} {entrypoint:?}");
     cache.artifact(name, &[&binary, words.as_bytes()], "at once", |out| {
         let layer = out.join("layer.tar");
-        fs::write(&layer, busybox_layer(&binary, applets).map_err(Error::io("write", &layer))?)
-            .map_err(Error::io("write", &layer))?;
+        fs::write(&layer, busybox_layer(&binary, applets).map_err(Error::io("write", &layer))?).map_err(Error::io("write", &layer))?;
         let run = Run {
             entrypoint: entrypoint.iter().map(ToString::to_string).collect(),
             env: vec!["PATH=/bin".into()],
@@ -96,7 +117,10 @@ pub fn write_layout(layout: &Path, layer: &Path, run: &Run, name: Option<&str>) 
     let plain = fs::read(layer).map_err(Error::io("read", layer))?;
     let diff_id = digest(&plain);
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
-    let packed = encoder.write_all(&plain).and_then(|()| encoder.finish()).map_err(Error::io("compress", layer))?;
+    let packed = encoder
+        .write_all(&plain)
+        .and_then(|()| encoder.finish())
+        .map_err(Error::io("compress", layer))?;
     let layer = put(&blobs, &packed, "application/vnd.oci.image.layer.v1.tar+gzip")?;
     let config = json!({
         "architecture": "amd64", "os": "linux", "created": "1980-01-02T00:00:00Z",
@@ -113,7 +137,10 @@ pub fn write_layout(layout: &Path, layer: &Path, run: &Run, name: Option<&str>) 
     }
     let index = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest]});
-    for (file, text) in [("index.json", index.to_string()), ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.into())] {
+    for (file, text) in [
+        ("index.json", index.to_string()),
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#.into()),
+    ] {
         fs::write(layout.join(file), text).map_err(Error::io("write", layout.join(file)))?;
     }
     Ok(())
@@ -135,5 +162,7 @@ fn archive(layout: &Path, file: &Path) -> Result<()> {
     let out = File::create(file).map_err(Error::io("create", file))?;
     let mut tar = tar::Builder::new(out);
     tar.mode(tar::HeaderMode::Deterministic);
-    tar.append_dir_all("", layout).and_then(|()| tar.finish()).map_err(Error::io("write", file))
+    tar.append_dir_all("", layout)
+        .and_then(|()| tar.finish())
+        .map_err(Error::io("write", file))
 }

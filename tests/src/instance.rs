@@ -85,7 +85,12 @@ mod tests {
     fn no_two_instances_share_an_address() {
         let mut seen = std::collections::BTreeSet::new();
         for instance in Instance::all() {
-            for range in [instance.pod_cidr(), instance.service_cidr(), instance.link_cidr(), instance.interface()] {
+            for range in [
+                instance.pod_cidr(),
+                instance.service_cidr(),
+                instance.link_cidr(),
+                instance.interface(),
+            ] {
                 assert!(seen.insert(range.clone()), "{range} twice");
             }
         }

@@ -3,24 +3,38 @@
 //!
 //! [`node::Node`] is a cluster of one node in namespaces of its own.
 
+pub mod base;
+pub mod bed;
 pub mod cache;
 mod cgroup;
+pub mod channel;
+pub mod command;
 pub mod error;
 pub mod files;
 pub mod git;
 pub mod image;
+pub mod index;
 pub mod instance;
+pub mod kubectl;
 pub mod machine;
+pub mod namespace;
 pub mod node;
 pub mod parts;
 pub mod pki;
+pub mod prerequisites;
 pub mod process;
+pub mod rcc;
 pub mod registry;
 pub mod secret;
+pub mod serve;
 pub mod site;
 pub mod web;
 
+pub use bed::{AddressBook, Bed};
 pub use cache::Cache;
 pub use error::{Error, Result};
 pub use instance::Instance;
+pub use namespace::Namespace;
 pub use node::Node;
+pub use process::Lifetime;
+pub use site::Site;

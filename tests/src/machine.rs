@@ -82,11 +82,20 @@ impl Machine {
         let spec = Spec {
             name: "machine".into(),
             program: "unshare".into(),
-            args: ["--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc", "--net", "--uts", "--propagation"]
-                .into_iter()
-                .chain(["private", "bash", "-c", INIT])
-                .map(String::from)
-                .collect(),
+            args: [
+                "--pid",
+                "--fork",
+                "--kill-child=KILL",
+                "--mount",
+                "--mount-proc",
+                "--net",
+                "--uts",
+                "--propagation",
+            ]
+            .into_iter()
+            .chain(["private", "bash", "-c", INIT])
+            .map(String::from)
+            .collect(),
             env: BTreeMap::from([
                 ("RUN".into(), run_dir.display().to_string()),
                 ("NAME".into(), format!("node{instance}")),
@@ -101,7 +110,15 @@ impl Machine {
             outer.kill();
             return Err(outer.failure("made no namespaces (root and CAP_SYS_ADMIN are needed)"));
         };
-        let machine = Self { state: MachineState { instance, run_dir, init, wrapper: outer.identity() }, lifetime };
+        let machine = Self {
+            state: MachineState {
+                instance,
+                run_dir,
+                init,
+                wrapper: outer.identity(),
+            },
+            lifetime,
+        };
         machine.write_state()?;
         let ready = machine.state.run_dir.join("machine-ready");
         let end = Instant::now() + Duration::from_secs(20);
@@ -119,7 +136,10 @@ impl Machine {
     /// A machine that another process started and keeps.
     pub fn attach(run_dir: &Path) -> Result<Self> {
         match read_state(run_dir).filter(|state| state.init.is_alive()) {
-            Some(state) => Ok(Self { state, lifetime: Lifetime::Kept }),
+            Some(state) => Ok(Self {
+                state,
+                lifetime: Lifetime::Kept,
+            }),
             None => Err(Error::NotRunning(run_dir.to_owned())),
         }
     }
@@ -247,6 +267,7 @@ pub fn sweep(cache: &Cache, instance: Instance) -> Result<()> {
         // Without a state file there is nothing that we know to be ours, except an empty or half-made folder.
         return cache::remove(&run_dir);
     };
+    crate::bed::end_processes(&run_dir);
     end(&state);
     clean(instance)?;
     cache::remove(&run_dir)
@@ -283,7 +304,10 @@ fn clean(instance: Instance) -> Result<()> {
     }
     let tables = run("list of nft tables", Command::new("nft").args(["list", "tables"]))?;
     if tables.lines().any(|line| line == format!("table ip {link}")) {
-        run("removal of the node's nft table", Command::new("nft").args(["delete", "table", "ip", &link]))?;
+        run(
+            "removal of the node's nft table",
+            Command::new("nft").args(["delete", "table", "ip", &link]),
+        )?;
     }
     cgroup::remove(&link)
 }

@@ -26,6 +26,7 @@ use crate::machine::Machine;
 use crate::parts;
 use crate::pki::Authority;
 use crate::process::{Lifetime, Part, ready};
+use crate::site::Site;
 
 pub(crate) use config::PAUSE_IMAGE;
 
@@ -43,7 +44,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lifetime: Lifetime::Harness, apiserver_flags: Vec::new() }
+        Self {
+            lifetime: Lifetime::Harness,
+            apiserver_flags: Vec::new(),
+        }
     }
 }
 
@@ -65,7 +69,12 @@ impl Node {
         let pause = image::pause(cache)?;
         let machine = Machine::start(cache, options.lifetime)?;
         let authority = Authority::open(&machine.run_dir().join("pki"))?;
-        let mut node = Self { parts: Vec::new(), authority, programs, machine };
+        let mut node = Self {
+            parts: Vec::new(),
+            authority,
+            programs,
+            machine,
+        };
         node.configure()?;
         match node.boot(&options, &coredns, &pause).await {
             Ok(()) => Ok(node),
@@ -81,13 +90,20 @@ impl Node {
     async fn boot(&mut self, options: &Options, coredns: &Path, pause: &Path) -> Result<()> {
         let (instance, run) = (self.instance(), self.run_dir().to_owned());
         let program = |name: &str| self.programs.join(name);
-        let (apiserver, manager, scheduler) =
-            (program("kube-apiserver"), program("kube-controller-manager"), program("kube-scheduler"));
+        let (apiserver, manager, scheduler) = (
+            program("kube-apiserver"),
+            program("kube-controller-manager"),
+            program("kube-scheduler"),
+        );
         let (etcd, kubelet, proxy) = (program("etcd"), program("kubelet"), program("kube-proxy"));
         self.launch("etcd", &etcd, config::etcd(instance, &run))?;
         let containerd_config = run.join("containerd.toml").display().to_string();
         self.launch("containerd", Path::new("containerd"), vec!["--config".into(), containerd_config])?;
-        self.launch("kube-apiserver", &apiserver, config::apiserver(instance, &run, &options.apiserver_flags))?;
+        self.launch(
+            "kube-apiserver",
+            &apiserver,
+            config::apiserver(instance, &run, &options.apiserver_flags),
+        )?;
 
         // The kubelet gives up when containerd's socket is not there; a pod needs the pause image.
         let socket = self.machine.path("/run/containerd/containerd.sock");
@@ -107,7 +123,11 @@ impl Node {
         self.publish_dns(&client).await?;
 
         let schedulable = async || schedulable(&client).await;
-        let kubelet = [self.part("kubelet")?, self.part("containerd")?, self.part("kube-controller-manager")?];
+        let kubelet = [
+            self.part("kubelet")?,
+            self.part("containerd")?,
+            self.part("kube-controller-manager")?,
+        ];
         ready(&kubelet, PATIENCE, schedulable).await?;
         self.write_state()
     }
@@ -130,6 +150,16 @@ impl Node {
     /// The certificate authority that signs every server of this test bed.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Where servers of this test bed stand: the host's address on the node's link, reachable from pods and host.
+    pub fn site(&self) -> Site {
+        Site {
+            folder: self.run_dir().to_owned(),
+            ip: self.instance().host_ip(),
+            authority: self.authority.clone(),
+            lifetime: self.machine.lifetime(),
+        }
     }
 
     /// The administrator's kubeconfig.
@@ -203,7 +233,15 @@ impl Node {
     fn configure(&self) -> Result<()> {
         let (instance, run) = (self.instance(), self.run_dir());
         let (node_ip, api_ip) = (instance.node_ip(), instance.api_service_ip());
-        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", &api_ip, &node_ip];
+        let names = [
+            "127.0.0.1",
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            &api_ip,
+            &node_ip,
+        ];
         self.authority.issue("apiserver", "kube-apiserver", None, &names)?;
         // `kubectl logs` fails when the kubelet's certificate does not carry the node's address.
         let kubelet = ["127.0.0.1", config::NODE, &node_ip];
@@ -217,7 +255,10 @@ impl Node {
             self.write_kubeconfig(name)?;
         }
         let resolvers = resolvers()?;
-        let resolv = resolvers.iter().map(|address| format!("nameserver {address}\n")).collect::<String>();
+        let resolv = resolvers
+            .iter()
+            .map(|address| format!("nameserver {address}\n"))
+            .collect::<String>();
         write(&run.join("resolv.conf"), &resolv)?;
         write(&run.join("Corefile"), &config::corefile(instance, run, &resolvers))?;
         write(&run.join("containerd.toml"), &config::containerd(run))?;
@@ -284,7 +325,9 @@ async fn answers(client: &Client, path: &str) -> Result<(), String> {
 }
 
 fn http_get(path: &str) -> axum::http::Request<Vec<u8>> {
-    axum::http::Request::get(path).body(Vec::new()).expect("invariant: a constant path is a valid address")
+    axum::http::Request::get(path)
+        .body(Vec::new())
+        .expect("invariant: a constant path is a valid address")
 }
 
 /// Ready, without taint, and a service account for the first pod.
@@ -319,7 +362,9 @@ fn resolvers() -> Result<Vec<String>> {
             return Ok(found);
         }
     }
-    Err(Error::Other("/etc/resolv.conf names no server that a pod could reach (only loopback addresses)".into()))
+    Err(Error::Other(
+        "/etc/resolv.conf names no server that a pod could reach (only loopback addresses)".into(),
+    ))
 }
 
 fn no_part(name: &str) -> Error {
@@ -327,7 +372,11 @@ fn no_part(name: &str) -> Error {
 }
 
 fn exists(path: &Path) -> Result<(), String> {
-    if path.exists() { Ok(()) } else { Err("its socket is not there".into()) }
+    if path.exists() {
+        Ok(())
+    } else {
+        Err("its socket is not there".into())
+    }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {

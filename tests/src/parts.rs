@@ -15,8 +15,15 @@ use crate::process::run;
 /// The version of Kubernetes; `go.mod` of kubenode names the same.
 pub const KUBERNETES: &str = "1.34.4";
 /// Every name that the kubenode binary answers to.
-const PROGRAMS: [&str; 7] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"];
+const PROGRAMS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "kubelet",
+    "kubectl",
+];
 
 /// A Go program that `go install` builds.
 struct Tool {
@@ -38,8 +45,12 @@ const CRANE: Tool = Tool {
     version: "v0.22.1",
     note: "about 10 s the first time",
 };
-const HELM: Tool =
-    Tool { name: "helm", package: "helm.sh/helm/v3/cmd/helm", version: "v3.20.2", note: "about 2 min the first time" };
+const HELM: Tool = Tool {
+    name: "helm",
+    package: "helm.sh/helm/v3/cmd/helm",
+    version: "v3.20.2",
+    note: "about 2 min the first time",
+};
 const COREDNS: Tool = Tool {
     name: "coredns",
     package: "github.com/coredns/coredns",
@@ -65,7 +76,11 @@ pub fn kubenode(cache: &Cache) -> Result<PathBuf> {
         }
         let binary = out.join("kubenode");
         let mut build = Command::new("go");
-        build.args(["build", "-trimpath", "-ldflags", &flags, "-o"]).arg(&binary).arg(".").current_dir(&source);
+        build
+            .args(["build", "-trimpath", "-ldflags", &flags, "-o"])
+            .arg(&binary)
+            .arg(".")
+            .current_dir(&source);
         run("build of kubenode", build.env("GOFLAGS", "-mod=readonly"))?;
         for name in PROGRAMS {
             symlink("kubenode", out.join(name)).map_err(Error::io("link", out.join(name)))?;
@@ -112,7 +127,10 @@ fn install(cache: &Cache, tool: &Tool) -> Result<PathBuf> {
     let go = go_version()?;
     let folder = cache.artifact(tool.name, &[package.as_bytes(), go.as_bytes()], tool.note, |out| {
         let mut install = Command::new("go");
-        install.args(["install", "-trimpath", "-ldflags", "-s -w", &package]).env("GOBIN", out).env_remove("GOFLAGS");
+        install
+            .args(["install", "-trimpath", "-ldflags", "-s -w", &package])
+            .env("GOBIN", out)
+            .env_remove("GOFLAGS");
         run(&format!("build of {}", tool.name), install.current_dir(out)).map(drop)
     })?;
     Ok(folder.join(tool.name))

@@ -9,8 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 use crate::error::{Error, Result};
@@ -63,7 +63,9 @@ impl Authority {
         let ca_key = KeyPair::from_pem(&ca_key).map_err(failed("ca"))?;
         let issuer = Issuer::new(authority_params()?, ca_key);
         let key = new_key(name)?;
-        let certificate = params(subject, organization, names)?.signed_by(&key, &issuer).map_err(failed(name))?;
+        let certificate = params(subject, organization, names)?
+            .signed_by(&key, &issuer)
+            .map_err(failed(name))?;
         let issued = Issued {
             certificate: self.folder.join(format!("{name}.crt")),
             key: self.folder.join(format!("{name}.key")),
@@ -87,7 +89,11 @@ impl Authority {
 fn authority_params() -> Result<CertificateParams> {
     let mut params = params("robotimage test bed CA", None, &[])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     params.extended_key_usages.clear();
     Ok(params)
 }
@@ -118,7 +124,10 @@ fn new_key(name: &str) -> Result<KeyPair> {
 
 fn failed(name: &str) -> impl FnOnce(rcgen::Error) -> Error {
     let name = name.to_owned();
-    move |error| Error::Certificate { name, why: error.to_string() }
+    move |error| Error::Certificate {
+        name,
+        why: error.to_string(),
+    }
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {

@@ -108,7 +108,11 @@ impl Part {
         if let Some(folder) = spec.log.parent() {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
-        let log = OpenOptions::new().create(true).append(true).open(&spec.log).map_err(Error::io("open", &spec.log))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&spec.log)
+            .map_err(Error::io("open", &spec.log))?;
         let errors = log.try_clone().map_err(Error::io("open", &spec.log))?;
         let mut command = command(&spec);
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
@@ -125,12 +129,20 @@ impl Part {
             Place::Machine(_) => only_child(outer).unwrap_or(outer),
         };
         let identity = Identity::of(pid).unwrap_or(Identity { pid, started: 0 });
-        Ok(Self { spec, identity, child: Some(Mutex::new(child)) })
+        Ok(Self {
+            spec,
+            identity,
+            child: Some(Mutex::new(child)),
+        })
     }
 
     /// A part that an earlier process started and kept.
     pub fn attach(spec: Spec, identity: Identity) -> Self {
-        Self { spec, identity, child: None }
+        Self {
+            spec,
+            identity,
+            child: None,
+        }
     }
 
     /// The part's name.
@@ -205,7 +217,12 @@ impl Part {
 
     /// An error that names the part, its log and the log's end.
     pub fn failure(&self, why: impl Into<String>) -> Error {
-        Error::Part { part: self.spec.name.clone(), why: why.into(), log: self.spec.log.clone(), tail: tail(&self.spec.log) }
+        Error::Part {
+            part: self.spec.name.clone(),
+            why: why.into(),
+            log: self.spec.log.clone(),
+            tail: tail(&self.spec.log),
+        }
     }
 
     /// How it ended, when it has.
@@ -261,11 +278,20 @@ where
 
 /// Runs a helper to its end and gives its stdout.
 pub fn run(what: &str, command: &mut Command) -> Result<String> {
-    let shown = std::iter::once(command.get_program()).chain(command.get_args().take(6)).map(|a| a.to_string_lossy());
+    let shown = std::iter::once(command.get_program())
+        .chain(command.get_args().take(6))
+        .map(|a| a.to_string_lossy());
     let shown = shown.collect::<Vec<_>>().join(" ");
-    let failed = |why: String, output: String| Error::Command { what: what.into(), command: shown.clone(), why, output };
-    let output =
-        command.stdin(Stdio::null()).output().map_err(|e| failed(format!("could not be run: {e}"), String::new()))?;
+    let failed = |why: String, output: String| Error::Command {
+        what: what.into(),
+        command: shown.clone(),
+        why,
+        output,
+    };
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| failed(format!("could not be run: {e}"), String::new()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
@@ -292,7 +318,11 @@ pub fn tail(log: &Path) -> String {
 
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    lines[lines.len().saturating_sub(12)..]
+        .iter()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The single child of a process, once it is there.
@@ -325,14 +355,19 @@ fn command(spec: &Spec) -> Command {
 /// The words before a command that is to run inside a machine.
 pub(crate) fn enter(init: i32) -> Vec<String> {
     let target = init.to_string();
-    ["nsenter", "--target", &target, "--mount", "--net", "--uts", "--pid", "--"].map(String::from).to_vec()
+    ["nsenter", "--target", &target, "--mount", "--net", "--uts", "--pid", "--"]
+        .map(String::from)
+        .to_vec()
 }
 
 /// `PATH` with the system folders that a user's own may lack, and `HOME`.
 pub(crate) fn basics() -> Vec<(String, String)> {
     let path = std::env::var("PATH").unwrap_or_default();
     let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
-    vec![("PATH".into(), format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")), ("HOME".into(), home)]
+    vec![
+        ("PATH".into(), format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")),
+        ("HOME".into(), home),
+    ]
 }
 
 type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
@@ -357,7 +392,11 @@ pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
     });
     let (sender, receiver) = mpsc::channel();
     let gone = || std::io::Error::other("the thread that starts processes is gone");
-    spawner.lock().unwrap_or_else(PoisonError::into_inner).send((command, sender)).map_err(|_| gone())?;
+    spawner
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .send((command, sender))
+        .map_err(|_| gone())?;
     receiver.recv().map_err(|_| gone())?
 }
 
@@ -381,7 +420,10 @@ mod tests {
     async fn a_part_that_ends_is_named_with_its_last_lines() {
         let folder = tempfile::tempdir().unwrap();
         let part = Part::start(spec(folder.path(), "sh", &["-c", "echo port taken; exit 3"])).unwrap();
-        let error = ready(&[&part], Duration::from_secs(5), async || Err("not yet".into())).await.unwrap_err().to_string();
+        let error = ready(&[&part], Duration::from_secs(5), async || Err("not yet".into()))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("sample ended while it was starting (exit status: 3)"), "{error}");
         assert!(error.contains("sample.log") && error.ends_with("  port taken"), "{error}");
     }
@@ -390,7 +432,10 @@ mod tests {
     async fn a_part_that_never_answers_is_named_with_the_last_answer() {
         let folder = tempfile::tempdir().unwrap();
         let mut part = Part::start(spec(folder.path(), "sleep", &["60"])).unwrap();
-        let error = ready(&[&part], Duration::ZERO, async || Err("refused".into())).await.unwrap_err().to_string();
+        let error = ready(&[&part], Duration::ZERO, async || Err("refused".into()))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("sample was not ready after 0 s (refused)"), "{error}");
         part.kill();
         assert!(!part.is_alive());
@@ -420,7 +465,10 @@ mod tests {
     #[test]
     fn a_signal_never_reaches_a_reused_process_id() {
         let own = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let other = Identity { started: own.started + 1, ..own };
+        let other = Identity {
+            started: own.started + 1,
+            ..own
+        };
         assert!(!other.is_alive() && !other.signal(Signal::SIGKILL));
     }
 }

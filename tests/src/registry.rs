@@ -31,19 +31,25 @@ pub struct RegistryOptions {
     pub tls: bool,
     /// Who may enter; everybody when absent.
     pub login: Option<Login>,
-    /// A storage folder to start from, copied.
-    pub seed: Option<PathBuf>,
 }
 
 impl RegistryOptions {
     /// Plain http for everybody.
     pub fn open(name: &str) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self {
+            name: name.into(),
+            ..Self::default()
+        }
     }
 
     /// TLS and a password.
     pub fn private(name: &str, login: Login) -> Self {
-        Self { name: name.into(), tls: true, login: Some(login), ..Self::default() }
+        Self {
+            name: name.into(),
+            tls: true,
+            login: Some(login),
+            ..Self::default()
+        }
     }
 }
 
@@ -78,10 +84,6 @@ impl Registry {
         let folder = site.folder.join(format!("registry-{}", options.name));
         let storage = folder.join("storage");
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        if let (Some(seed), false) = (&options.seed, storage.exists()) {
-            let mut copy = Command::new("cp");
-            run("copy of the registry's first images", copy.args(["-a", "--reflink=auto"]).arg(seed).arg(&storage))?;
-        }
         fs::create_dir_all(&storage).map_err(Error::io("create", &storage))?;
         let port = options.port.map_or_else(|| site.free_port(), Ok)?;
         let address = format!("{}:{port}", site.ip);
@@ -107,7 +109,10 @@ impl Registry {
             crane: parts::crane(cache)?,
             scratch: folder,
         };
-        let mut registry = Self { at, part: Part::start(spec)? };
+        let mut registry = Self {
+            at,
+            part: Part::start(spec)?,
+        };
         match registry.wait().await {
             Ok(()) => Ok(registry),
             Err(error) => {
@@ -268,10 +273,16 @@ fn htpasswd(login: &Login) -> Result<String> {
         output: "  it comes with the Debian package apache2-utils".into(),
     };
     let mut command = Command::new("htpasswd");
-    command.args(["-C", "4", "-Bin", &login.user]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(["-C", "4", "-Bin", &login.user])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(format!("could not be run: {error}")))?;
     let mut stdin = child.stdin.take().expect("invariant: it is piped");
-    stdin.write_all(login.password.reveal().as_bytes()).map_err(|error| failed(error.to_string()))?;
+    stdin
+        .write_all(login.password.reveal().as_bytes())
+        .map_err(|error| failed(error.to_string()))?;
     drop(stdin);
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {

@@ -40,7 +40,10 @@ pub struct Login {
 impl Login {
     /// A login.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: user.into(), password: Secret::new(password) }
+        Self {
+            user: user.into(),
+            password: Secret::new(password),
+        }
     }
 
     /// `user:password` in base64, as basic authentication and docker configurations carry it.

@@ -95,8 +95,13 @@ impl Server {
     /// Binds `ip:port` (port 0: a free one) and serves `router`.
     pub fn start(bind: &str, tls: Option<Issued>, router: Router) -> Result<Self> {
         let bind: SocketAddr = bind.parse().map_err(|_| Error::Other(format!("`{bind}` is not an ip:port")))?;
-        let mut server =
-            Self { address: bind, tls, shared: Arc::default(), router, runtime: None };
+        let mut server = Self {
+            address: bind,
+            tls,
+            shared: Arc::default(),
+            router,
+            runtime: None,
+        };
         server.start_again()?;
         Ok(server)
     }
@@ -123,7 +128,11 @@ impl Server {
 
     /// From now on misbehaves for every request.
     pub fn fault(&self, fault: Fault) {
-        self.fault_rule(Rule { fault, path: String::new(), times: None });
+        self.fault_rule(Rule {
+            fault,
+            path: String::new(),
+            times: None,
+        });
     }
 
     /// Adds a fault for some requests; the first rule that matches wins.
@@ -203,12 +212,14 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 }
 
 fn acceptor(issued: &Issued) -> Result<TlsAcceptor> {
-    let failed = |path: &PathBuf, why: String| Error::Certificate { name: path.display().to_string(), why };
+    let failed = |path: &PathBuf, why: String| Error::Certificate {
+        name: path.display().to_string(),
+        why,
+    };
     let chain = CertificateDer::pem_file_iter(&issued.certificate)
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
         .map_err(|error| failed(&issued.certificate, error.to_string()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&issued.key).map_err(|error| failed(&issued.key, error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&issued.key).map_err(|error| failed(&issued.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -285,19 +296,27 @@ impl axum::extract::connect_info::Connected<axum::serve::IncomingStream<'_, Acce
 
 async fn answer(shared: Arc<Mutex<Shared>>, request: Request, next: Next) -> Response {
     let path = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
-    let peer = request.extensions().get::<ConnectInfo<Peer>>().expect("invariant: every connection has a peer").0.0;
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<Peer>>()
+        .expect("invariant: every connection has a peer")
+        .0
+        .0;
     let fault = {
         let mut shared = locked(&shared);
         let method = request.method().to_string();
-        shared.seen.push(Seen { method, path: path.clone(), headers: request.headers().clone(), peer });
+        shared.seen.push(Seen {
+            method,
+            path: path.clone(),
+            headers: request.headers().clone(),
+            peer,
+        });
         choose(&mut shared.rules, &path)
     };
     match fault {
         None => next.run(request).await,
         Some(Fault::Status(code)) => (status(code), "the test bed was told to fail\n").into_response(),
-        Some(Fault::Busy(code, seconds)) => {
-            (status(code), [(header::RETRY_AFTER, seconds.to_string())], "busy\n").into_response()
-        }
+        Some(Fault::Busy(code, seconds)) => (status(code), [(header::RETRY_AFTER, seconds.to_string())], "busy\n").into_response(),
         Some(Fault::Redirect(base)) => {
             let target = HeaderValue::from_str(&format!("{}{path}", base.trim_end_matches('/')));
             let target = target.expect("invariant: a base URL of a test is plain ASCII");

@@ -1,14 +1,100 @@
-//! Entry point.
-use robotimage_tests::{Cache, node};
+//! `testbed`: a real cluster with registries, git server and conda channel on this machine, kept for hand work.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use robotimage_tests::{Error, command};
+
+/// A real one-node Kubernetes cluster with registries, a git server and a conda channel.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a test bed and keep it; a second one gets addresses of its own with --another.
+    Up {
+        /// Start one even though one is running.
+        #[arg(long)]
+        another: bool,
+    },
+    /// End the kept test bed, or all of them.
+    Down {
+        /// Every instance of this cache.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Say what runs.
+    Status,
+    /// Print shell lines that export its addresses: eval "$(testbed env)".
+    Env,
+    /// Commit a folder to the git server, making the repository when it is not there; prints its URL and the commit.
+    Commit {
+        /// The repository's name, without `.git`.
+        name: String,
+        /// The folder; all its files.
+        folder: std::path::PathBuf,
+        /// Ask for GIT_USER and GIT_PASSWORD.
+        #[arg(long)]
+        private: bool,
+        /// The branch.
+        #[arg(long, default_value = "main")]
+        branch: String,
+        /// The commit's message.
+        #[arg(short, long, default_value = "a change")]
+        message: String,
+    },
+    /// Make a namespace that enforces Pod Security `restricted`, with the registry's Secret `registry` and the git
+    /// server's Secret `git`.
+    Namespace {
+        /// Its name.
+        name: String,
+    },
+    /// Remove what crashed runs left behind.
+    Sweep,
+    /// Build every part into the cache.
+    Build,
+    /// Say what this machine lacks, each with the command that installs it.
+    Prerequisites,
+    /// Install the Debian packages that are missing.
+    Setup,
+    /// Serve git and files for a kept test bed.
+    #[command(hide = true)]
+    Serve {
+        /// Its run folder.
+        folder: std::path::PathBuf,
+    },
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let t = std::time::Instant::now();
-    let cache = Cache::open()?;
-    let node = node::Node::start(&cache, node::Options::default()).await?;
-    println!("ready {:?} KUBECONFIG={}", t.elapsed(), node.kubeconfig().display());
-    tokio::time::sleep(std::time::Duration::from_secs(std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(5))).await;
-    let t = std::time::Instant::now();
-    node.stop()?;
-    println!("stopped {:?}", t.elapsed());
-    Ok(())
+async fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Up { another } => command::up(another).await,
+        Command::Down { all } => command::down(all),
+        Command::Status => command::status(),
+        Command::Env => command::env(),
+        Command::Commit {
+            name,
+            folder,
+            private,
+            branch,
+            message,
+        } => command::commit(&name, &folder, private, &branch, &message),
+        Command::Namespace { name } => command::namespace(&name).await,
+        Command::Sweep => command::sweep(),
+        Command::Build => command::build(),
+        Command::Prerequisites => command::prerequisites(),
+        Command::Setup => command::setup(),
+        Command::Serve { folder } => command::serve(&folder).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testbed: {error}");
+            ExitCode::from(if matches!(error, Error::NotRunning(_)) { 12 } else { 1 })
+        }
+    }
 }

@@ -27,15 +27,27 @@ impl Node {
         let bytes = fs::read(&path).map_err(|_| Error::NotRunning(path.clone()))?;
         let state: State = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Other(format!("{} is damaged ({error}); run `testbed down`", path.display())))?;
-        let parts = state.parts.into_iter().map(|(spec, identity)| Part::attach(spec, identity)).collect();
+        let parts = state
+            .parts
+            .into_iter()
+            .map(|(spec, identity)| Part::attach(spec, identity))
+            .collect();
         let authority = Authority::open(&run_dir.join("pki"))?;
-        Ok(Self { parts, authority, programs: state.programs, machine })
+        Ok(Self {
+            parts,
+            authority,
+            programs: state.programs,
+            machine,
+        })
     }
 
     /// Records the parts for those who attach; again after a part was restarted.
     pub fn write_state(&self) -> Result<()> {
         let parts = self.parts.iter().map(|part| (part.spec().clone(), part.identity())).collect();
-        let state = State { programs: self.programs.clone(), parts };
+        let state = State {
+            programs: self.programs.clone(),
+            parts,
+        };
         let path = self.run_dir().join("node.json");
         let text = serde_json::to_vec(&state).expect("invariant: plain data");
         fs::write(&path, text).map_err(Error::io("write", &path))

@@ -1,0 +1,70 @@
+//! The real kubectl, to show and to test what a person sees.
+//!
+//! Invariant: it reads the given kubeconfig and nothing of the user's own configuration.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::bed::Bed;
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::process;
+
+/// kubectl with a cluster and a namespace.
+#[derive(Debug, Clone)]
+pub struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    namespace: String,
+}
+
+impl Kubectl {
+    /// For a node, in namespace `default`.
+    pub fn new(node: &Node) -> Self {
+        Self {
+            program: node.programs().join("kubectl"),
+            kubeconfig: node.kubeconfig(),
+            namespace: "default".into(),
+        }
+    }
+
+    /// For a bed and one of its namespaces.
+    pub fn within(bed: &Bed, namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            ..Self::new(bed.node())
+        }
+    }
+
+    /// With another kubeconfig.
+    #[must_use]
+    pub fn with_kubeconfig(mut self, kubeconfig: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = kubeconfig.into();
+        self
+    }
+
+    /// Runs it; a failure is an error with what it said.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
+        process::run("kubectl", self.command().args(args))
+    }
+
+    /// Runs it and gives status, stdout and stderr, for cases that must fail.
+    pub fn output(&self, args: &[&str]) -> Result<Output> {
+        self.command().args(args).output().map_err(Error::io("run", &self.program))
+    }
+
+    /// Applies YAML text.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        let file = tempfile::NamedTempFile::new().map_err(Error::io("create", "a temporary file"))?;
+        std::fs::write(file.path(), yaml).map_err(Error::io("write", file.path()))?;
+        self.run(&["apply", "-f", &file.path().display().to_string()])
+    }
+
+    /// The command without arguments of its own, to be run in the background (`wait`, `get --watch`).
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(process::basics()).env("KUBECONFIG", &self.kubeconfig);
+        command.args(["--namespace", &self.namespace]);
+        command
+    }
+}
