@@ -14,12 +14,31 @@ struct Arrow {
 const ARROWS: &[Arrow] = &[
     Arrow {
         from: "robotimage-crds",
-        never: &["kube-client", "kube-runtime", "tokio", "hyper", "reqwest", "rustls", "gix*", "robotimage-*"],
+        never: &[
+            "kube-client",
+            "kube-runtime",
+            "tokio",
+            "hyper",
+            "reqwest",
+            "rustls",
+            "gix*",
+            "robotimage-*",
+        ],
         why: "the types are paid for by everybody who shares them, so they know no client and no runtime",
     },
     Arrow {
         from: "robotimage-layer",
-        never: &["tokio", "futures*", "mio", "socket2", "hyper", "reqwest", "rustls", "kube*", "robotimage-*"],
+        never: &[
+            "tokio",
+            "futures*",
+            "mio",
+            "socket2",
+            "hyper",
+            "reqwest",
+            "rustls",
+            "kube*",
+            "robotimage-*",
+        ],
         why: "a layer is a function from a tree to bytes: no runtime, no network",
     },
     Arrow {
@@ -39,7 +58,15 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "robotimage-operator",
-        never: &["flate2", "zstd*", "libdeflate*", "gix*", "robotimage-layer", "robotimage-builder", "robotimage-tests"],
+        never: &[
+            "flate2",
+            "zstd*",
+            "libdeflate*",
+            "gix*",
+            "robotimage-layer",
+            "robotimage-builder",
+            "robotimage-tests",
+        ],
         why: "heavy work on untrusted bytes belongs in pods",
     },
 ];

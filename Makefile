@@ -1,0 +1,74 @@
+# The front doors. `make` alone prints them; docs/development.md says more about each.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Everything that is built once and kept lies outside the clone, so that a fresh clone is warm.
+export ROBOTIMAGE_CACHE ?= $(HOME)/.cache/robotimage
+export CARGO_TARGET_DIR ?= $(ROBOTIMAGE_CACHE)/target
+
+CARGO ?= cargo
+# Suites run side by side; they share a cluster and use a namespace each.
+TEST_THREADS ?= 4
+TESTBED := $(CARGO_TARGET_DIR)/debug/testbed
+
+.NOTPARALLEL:
+
+##@ See it
+.PHONY: demo
+demo: prerequisites ## a robot goes from git to a running image on a real cluster (KUBECONFIG=… REGISTRY=… uses one you have)
+	@$(TESTBED) demo
+
+##@ Check it
+.PHONY: test lint unit suites
+test: prerequisites lint unit suites ## everything: lint, unit and contract tests, suites against the real parts
+lint: chart-drift crds-drift ## formatting, clippy without a warning, generated files, the chart
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --quiet --locked --package robotimage-tests --test chart -- --include-ignored
+unit: ## unit, property and contract tests: nothing but cargo is needed
+	$(CARGO) test --workspace --locked
+suites: parts ## the suites that need real parts; `make suites ONLY=name` runs those whose name holds it
+	$(CARGO) test --workspace --locked --tests --no-fail-fast -- --ignored --test-threads=$(TEST_THREADS) $(ONLY)
+
+##@ Generate
+.PHONY: crds crds-drift chart chart-drift golden
+crds: ## crds/robotimages.yaml from the types in crds/src/api
+	$(CARGO) run --quiet --locked --package robotimage-crds --bin crdgen > crds/robotimages.yaml.new
+	mv crds/robotimages.yaml.new crds/robotimages.yaml
+chart: crds ## the chart's copy of the CRD
+	cp crds/robotimages.yaml charts/robotimage/files/robotimages.yaml
+golden: ## rewrite golden files and the generated parts of docs/reference.md; look at the difference before you commit it
+	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --package robotimage-tests --test chart --test docs -- --include-ignored
+crds-drift:
+	@$(CARGO) run --quiet --locked --package robotimage-crds --bin crdgen | diff -u crds/robotimages.yaml - \
+	  || { echo 'crds/robotimages.yaml is not what the types say: run `make crds`' >&2; exit 1; }
+chart-drift:
+	@diff -u crds/robotimages.yaml charts/robotimage/files/robotimages.yaml \
+	  || { echo 'the CRD of the chart is not crds/robotimages.yaml: run `make chart`' >&2; exit 1; }
+
+##@ Work on it
+.PHONY: cluster-up cluster-down images install
+cluster-up: prerequisites ## start the test bed and keep it: cluster, registries, git server, conda channel
+	@$(TESTBED) up
+	@echo 'eval "$$($(TESTBED) env)" gives kubectl, helm and all addresses'
+cluster-down: ## end the kept test bed
+	@$(TESTBED) down
+images: prerequisites ## operator and builder images, assembled by our own crates and pushed to the kept test bed
+	@$(TESTBED) images
+install: prerequisites ## build both images and install the chart into the kept test bed
+	@$(TESTBED) install
+
+##@ House
+.PHONY: help prerequisites parts clean
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+prerequisites: ## check what must be there, each with the command that installs it; Debian packages are installed
+	@scripts/prerequisites
+	@$(CARGO) build --locked --package robotimage-tests --bin testbed
+	@$(TESTBED) setup
+parts: prerequisites ## build every real part of the test bed into the cache (about 15 minutes the first time)
+	@$(TESTBED) build
+clean: ## remove what cargo built; the parts of the test bed stay in $ROBOTIMAGE_CACHE/parts
+	$(CARGO) clean
