@@ -1,7 +1,7 @@
 //! Why a layer could not be written. Every variant names the entry at fault; paths are shown quoted and escaped.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::codec::Codec;
 
@@ -97,6 +97,11 @@ impl Error {
     pub fn is_sink(&self) -> bool {
         matches!(self, Self::Sink(_))
     }
+}
+
+/// A path inside a message: quoted, control characters escaped, because names on disk are anybody's.
+pub(crate) fn shown(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
 }
 
 /// How an entry changed while it was read.

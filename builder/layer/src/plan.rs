@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::builder::{Filter, ModePolicy};
-use crate::error::Error;
+use crate::error::{Error, shown};
 
 /// One declared path of the image. The default is a directory that only exists because something is below it.
 #[derive(Default)]
@@ -43,9 +43,9 @@ impl Leaf {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::File { .. } => "a declared file".to_owned(),
-            Self::FileFrom { source, .. } => format!("the file {}", source.display()),
+            Self::FileFrom { source, .. } => format!("the file {}", shown(source)),
             Self::Symlink { target } => {
-                format!("a declared link to {}", String::from_utf8_lossy(target))
+                format!("a declared link to {}", shown(Path::new(OsStr::from_bytes(target))))
             }
         }
     }
@@ -104,7 +104,7 @@ impl Node {
     pub(crate) fn describe(&self) -> String {
         match (&self.leaf, self.trees.first()) {
             (Some(leaf), _) => leaf.describe(),
-            (None, Some(tree)) => format!("the directory {}", tree.source.display()),
+            (None, Some(tree)) => format!("the directory {}", shown(&tree.source)),
             (None, None) => "a declared directory".to_owned(),
         }
     }

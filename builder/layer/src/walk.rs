@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{self, Directory};
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::header::{self, Kind};
 use crate::layer::Skipped;
 use crate::path::{MAX_DEPTH, MAX_PATH, OPAQUE, WHITEOUT};
@@ -142,7 +142,7 @@ impl<'s, 'a> Walk<'s, 'a> {
                 Contributor::Declared(node) => node.describe(),
                 Contributor::Disk(number, kind) => {
                     let path = sources.places[*number].directory.join(name);
-                    format!("the {} {}", kind.describe(), path.display())
+                    format!("the {} {}", kind.describe(), shown(&path))
                 }
             };
             return Err(self.conflict(describe(first), describe(second)));
@@ -219,7 +219,7 @@ impl<'s, 'a> Walk<'s, 'a> {
             Some(other) => {
                 let describe = |place: &Place<'_>| {
                     let mode = place.tree.policy.directory();
-                    let path = place.directory.path().display();
+                    let path = shown(place.directory.path());
                     format!("the directory {path} of mode {mode:04o}")
                 };
                 Err(self.conflict(describe(first), describe(other)))

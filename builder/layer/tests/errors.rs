@@ -212,7 +212,7 @@ fn two_contributors_for_a_path_are_both_named() {
         (
             "x",
             |b, _| b.dir("x", 0o755).symlink("x", "y"),
-            &["a declared directory and a declared link to y"],
+            &["a declared directory and a declared link to \"y\""],
         ),
         (
             "x",
@@ -228,7 +228,7 @@ fn two_contributors_for_a_path_are_both_named() {
         (
             "x",
             |b, _| b.symlink("x", "y").opaque("x"),
-            &["a declared link to y and a declared directory"],
+            &["a declared link to \"y\" and a declared directory"],
         ),
         (
             "x",
@@ -237,7 +237,7 @@ fn two_contributors_for_a_path_are_both_named() {
                     .unwrap()
                     .file_from("x", "/etc/hosts", 0o644)
             },
-            &["the directory ROOT and the file /etc/hosts"],
+            &["the directory \"ROOT\" and the file \"/etc/hosts\""],
         ),
         (
             "dir/file",
@@ -247,7 +247,7 @@ fn two_contributors_for_a_path_are_both_named() {
         (
             "dir",
             |b, r| b.symlink("dir", "/opt").tree(r, "/", ModePolicy::Code, everything()).unwrap(),
-            &["a declared link to /opt and the directory", "ROOT/dir"],
+            &["a declared link to \"/opt\" and the directory", "ROOT/dir"],
         ),
         (
             "dir/link",
@@ -264,7 +264,7 @@ fn two_contributors_for_a_path_are_both_named() {
                 b.tree(r, "/", ModePolicy::Code, everything()).unwrap();
                 b.tree(r.join("dir"), "dir", ModePolicy::Environment, everything()).unwrap()
             },
-            &["ROOT/dir of mode 0755", "ROOT/dir of mode 0775"],
+            &["ROOT/dir\" of mode 0755", "ROOT/dir\" of mode 0775"],
         ),
     ];
     for (path, declare, words) in cases {

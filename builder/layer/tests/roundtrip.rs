@@ -166,7 +166,7 @@ fn read(stream: &[u8]) -> Vec<(Vec<u8>, Found)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn trees_come_back(
         plan in prop::collection::vec((any::<prop::sample::Index>(), name(), make()), 0..40),
