@@ -1,6 +1,6 @@
 //! Archives of a small layout, and their bytes.
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageManifestBuilder};
 
 use super::*;
 use crate::digest::sha256;
@@ -10,10 +10,12 @@ fn layout(folder: &std::path::Path, layer_type: MediaType) -> (OciLayout, Digest
     let layout = OciLayout::create(folder).unwrap();
     let (config, config_size) = layout.add_bytes(b"{}").unwrap();
     let (layer, layer_size) = layout.add_bytes(b"layer").unwrap();
-    let mut manifest = ImageManifest::default();
-    manifest.set_schema_version(2);
-    manifest.set_config(Descriptor::new(MediaType::ImageConfig, config_size, config));
-    manifest.set_layers(vec![Descriptor::new(layer_type, layer_size, layer)]);
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .config(Descriptor::new(MediaType::ImageConfig, config_size, config))
+        .layers(vec![Descriptor::new(layer_type, layer_size, layer)])
+        .build()
+        .unwrap();
     let (digest, size) = layout.add_bytes(&json::canonical(&manifest).unwrap()).unwrap();
     layout
         .put_manifest(Descriptor::new(MediaType::ImageManifest, size, digest.clone()), Some("v1"))

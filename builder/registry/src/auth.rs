@@ -21,7 +21,7 @@ use crate::reference::Repository;
 /// Tokens kept at most; the oldest knowledge is simply dropped beyond that.
 const CACHE_LIMIT: usize = 1024;
 /// Lifetime of a token that does not say it: the token specification's minimum.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 
 /// What a call may do, in the words of the token specification, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -110,11 +110,11 @@ mod tests {
         parse(&HeaderMap::from_iter([(WWW_AUTHENTICATE, text.parse().unwrap())]))
     }
 
-    fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer {
+    fn bearer(realm: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer {
             realm: realm.into(),
             service: service.map(Into::into),
-        })
+        }
     }
 
     #[test]
@@ -124,22 +124,22 @@ mod tests {
             ("basic", Some(Challenge::Basic)),
             (
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#,
-                bearer("https://auth.docker.io/token", Some("registry.docker.io")),
+                Some(bearer("https://auth.docker.io/token", Some("registry.docker.io"))),
             ),
             (
                 r#"bearer realm = "https://x/t" , service=plain"#,
-                bearer("https://x/t", Some("plain")),
+                Some(bearer("https://x/t", Some("plain"))),
             ),
-            (r#"Bearer realm="https://x/a\"b\\c""#, bearer(r#"https://x/a"b\c"#, None)),
+            (r#"Bearer realm="https://x/a\"b\\c""#, Some(bearer(r#"https://x/a"b\c"#, None))),
             (
                 r#"Basic realm="x, Bearer realm=y", Bearer realm="https://x/t""#,
-                bearer("https://x/t", None),
+                Some(bearer("https://x/t", None)),
             ),
-            (r#"Bearer realm="https://x/t", Basic realm="y""#, bearer("https://x/t", None)),
+            (r#"Bearer realm="https://x/t", Basic realm="y""#, Some(bearer("https://x/t", None))),
             (r#"Negotiate, Basic realm="y""#, Some(Challenge::Basic)),
             ("Bearer", None),
             (r#"Bearer realm="""#, None),
-            (r#"Bearer realm="unterminated"#, bearer("unterminated", None)),
+            (r#"Bearer realm="unterminated"#, Some(bearer("unterminated", None))),
             ("", None),
             ("=,=,\"", None),
         ];

@@ -68,7 +68,7 @@ impl Client {
         subject: String,
         tail: &str,
     ) -> Result<Call<'a>, Error> {
-        let at = self.transport.context(operation, repository, subject);
+        let at = Context::new(operation, repository, subject);
         let url = self.transport.url(&at, repository, tail)?;
         Ok(Call {
             at,
@@ -237,15 +237,13 @@ impl Head {
 
 /// The document's own `mediaType`, else the header's without parameters; `None` when it is no JSON object.
 fn media_type(bytes: &[u8], header: Option<&str>) -> Option<MediaType> {
-    #[derive(Deserialize)]
-    struct Typed {
-        #[serde(rename = "mediaType", default)]
-        media_type: Option<String>,
-    }
-    let typed: Typed = serde_json::from_slice(bytes).ok()?;
-    let from_header = || header.unwrap_or("").split(';').next().unwrap_or("").trim().to_owned();
-    let name = typed.media_type.filter(|name| !name.is_empty()).unwrap_or_else(from_header);
-    Some(MediaType::from(name.as_str()))
+    let document: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
+    let stated = document
+        .get("mediaType")
+        .and_then(|name| name.as_str())
+        .filter(|name| !name.is_empty());
+    let from_header = || header.unwrap_or("").split(';').next().unwrap_or("").trim();
+    Some(MediaType::from(stated.unwrap_or_else(from_header)))
 }
 
 /// The target of `<…>; rel="next"`.

@@ -62,7 +62,7 @@ impl Client {
     ) -> Result<(), Error> {
         let mut stream = self.blob_stream(repository, descriptor);
         let fail = |source| Error::Io {
-            at: Box::new(self.transport.context(Operation::PullBlob, repository, repository.to_string())),
+            at: Box::new(Context::new(Operation::PullBlob, repository, repository.to_string())),
             file: "the file being written".to_owned(),
             source,
         };
@@ -75,7 +75,7 @@ impl Client {
     /// A small blob in memory; larger than `limit` bytes is `TooLarge`.
     pub async fn blob_bytes(&self, repository: &Repository, descriptor: &Descriptor, limit: u64) -> Result<Bytes, Error> {
         if descriptor.size() > limit {
-            let at = self.transport.context(Operation::PullBlob, repository, repository.to_string());
+            let at = Context::new(Operation::PullBlob, repository, repository.to_string());
             return Err(Error::TooLarge { at: Box::new(at), limit });
         }
         let mut stream = self.blob_stream(repository, descriptor);
@@ -95,7 +95,7 @@ impl Client {
     ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static + use<> {
         let subject = format!("{repository}@{}", descriptor.digest());
         let download = Download {
-            at: self.transport.context(Operation::PullBlob, repository, subject),
+            at: Context::new(Operation::PullBlob, repository, subject),
             client: self.clone(),
             repository: repository.clone(),
             digest: descriptor.digest().clone(),

@@ -11,7 +11,7 @@ use oci_spec::image::Digest;
 
 use crate::credentials::CredentialsError;
 use crate::layout::LayoutError;
-use crate::reference::ReferenceError;
+use crate::reference::{ReferenceError, Repository};
 
 /// What was being done, for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,16 @@ pub struct Context {
     pub host: String,
     /// The reference or repository, host included.
     pub subject: String,
+}
+
+impl Context {
+    pub(crate) fn new(operation: Operation, repository: &Repository, subject: String) -> Self {
+        Self {
+            operation,
+            host: repository.registry().to_owned(),
+            subject,
+        }
+    }
 }
 
 impl fmt::Display for Context {

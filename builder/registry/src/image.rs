@@ -47,7 +47,7 @@ impl Client {
     /// indexes and docker manifest lists.
     pub async fn resolve_image(&self, reference: &Reference, os: &str, architecture: &str) -> Result<ResolvedImage, Error> {
         let repository = reference.to_repository();
-        let at = self.transport.context(Operation::PullManifest, &repository, reference.to_string());
+        let at = Context::new(Operation::PullManifest, &repository, reference.to_string());
         let mut fetched = self.manifest(reference).await?;
         let mut index_digest = None;
         let mut depth = 0;

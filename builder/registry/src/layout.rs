@@ -123,7 +123,7 @@ impl OciLayout {
         self.write_index(&empty_index())?;
         // Last: the marker makes it a layout.
         let header = format!("{{\"imageLayoutVersion\":\"{VERSION}\"}}");
-        self.replace(marker, header.as_bytes())
+        Self::replace(marker, header.as_bytes())
     }
 
     fn not_a_layout(&self, problem: String) -> LayoutError {
@@ -254,10 +254,10 @@ impl OciLayout {
 
     fn write_index(&self, index: &ImageIndex) -> Result<(), LayoutError> {
         let bytes = json::canonical(index).map_err(|error| self.not_a_layout(format!("its index cannot be written as JSON: {error}")))?;
-        self.replace(&self.root.join("index.json"), &bytes)
+        Self::replace(&self.root.join("index.json"), &bytes)
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    fn replace(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
         let temporary = Temporary::beside(path);
         fs::write(&temporary.0, bytes)
             .and_then(|()| fs::rename(&temporary.0, path))

@@ -106,14 +106,13 @@ impl Client {
                     });
                 }
                 (Ok(()), Ok(_)) => lagging(&call.at),
-                (Ok(()), Err(error)) => error,
                 (Err((refusal, error)), Ok(Some(_))) if refusal && immutable(&error) => {
                     return Err(Error::TagImmutable {
                         at: Box::new(call.at.clone()),
                         said: words(error),
                     });
                 }
-                (Err((_, error)), _) => error,
+                (Ok(()), Err(error)) | (Err((_, error)), _) => error,
             };
             if error.kind() == ErrorKind::BlobUnknown || !error.retryable() || !self.transport.pause(&call.at, attempt, &error).await? {
                 return Err(error);
@@ -132,7 +131,7 @@ impl Client {
     ) -> Result<Call<'a>, Error> {
         let tail = format!("manifests/{}", reference.locator());
         let mut call = self.request(Method::PUT, operation, repository, reference.to_string(), &tail)?;
-        let kind = HeaderValue::from_str(&media_type.to_string()).map_err(|_| Error::Protocol {
+        let kind = HeaderValue::from_str(media_type.as_ref()).map_err(|_| Error::Protocol {
             at: Box::new(call.at.clone()),
             problem: "the manifest's media type cannot be sent as a header".to_owned(),
         })?;

@@ -189,6 +189,7 @@ impl Reference {
     }
 
     /// The same reference pinned to a digest; the tag stays for the reader.
+    #[must_use]
     pub fn with_digest(&self, digest: &Digest) -> Self {
         Self {
             digest: Some(digest.clone()),

@@ -27,8 +27,8 @@ impl Default for RetryPolicy {
         Self {
             attempts: 6,
             base: Duration::from_secs(1),
-            cap: Duration::from_secs(60),
-            retry_after_cap: Duration::from_secs(300),
+            cap: Duration::from_mins(1),
+            retry_after_cap: Duration::from_mins(5),
         }
     }
 }
@@ -46,7 +46,7 @@ impl RetryPolicy {
     /// minimum, spread by up to a tenth so that a crowd does not come back at once.
     pub fn delay(&self, attempt: u32, random: u64, retry_after: Option<Duration>) -> Duration {
         let share = |whole: Duration| {
-            let nanos = u128::from(random) * whole.as_nanos() >> 64;
+            let nanos = (u128::from(random) * whole.as_nanos()) >> 64;
             Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
         };
         if let Some(asked) = retry_after {

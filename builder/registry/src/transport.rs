@@ -17,7 +17,7 @@ use url::Url;
 use crate::answer::Answer;
 use crate::auth::{Authenticator, Authorization, Scopes};
 use crate::challenge;
-use crate::error::{Context, Error, Operation};
+use crate::error::{Context, Error};
 use crate::hosts::{Hosts, Refused, is_loopback, same_origin};
 use crate::network;
 use crate::options::ClientOptions;
@@ -134,15 +134,6 @@ impl Transport {
         if is_loopback(url) { &self.direct } else { &self.proxied }
     }
 
-    /// The context of errors of a call about `subject`.
-    pub(crate) fn context(&self, operation: Operation, repository: &Repository, subject: String) -> Context {
-        Context {
-            operation,
-            host: repository.registry().to_owned(),
-            subject,
-        }
-    }
-
     /// `…/v2/<name>/<tail>` of a repository.
     pub(crate) fn url(&self, at: &Context, repository: &Repository, tail: &str) -> Result<Url, Error> {
         let endpoint = self
@@ -220,23 +211,26 @@ impl Transport {
 
     /// Makes the call once, authenticated as the registry wants it. The answer may have any status.
     pub(crate) async fn exchange(&self, call: &Call<'_>) -> Result<Answer, Error> {
-        self.guard(&call.at, async {
-            let mut refusals = 0;
-            loop {
-                let authorization = self.authorization(call).await?;
-                let answer = self.follow(call, authorization.as_ref()).await?;
-                if answer.status != StatusCode::UNAUTHORIZED || !same_origin(&call.origin, &answer.url) {
-                    return Ok(answer);
+        self.guard(
+            &call.at,
+            Box::pin(async {
+                let mut refusals = 0;
+                loop {
+                    let authorization = self.authorization(call).await?;
+                    let answer = self.follow(call, authorization.as_ref()).await?;
+                    if answer.status != StatusCode::UNAUTHORIZED || !same_origin(&call.origin, &answer.url) {
+                        return Ok(answer);
+                    }
+                    refusals += 1;
+                    let Some(challenge) = challenge::parse(&answer.headers) else {
+                        return Ok(answer);
+                    };
+                    if refusals > REFUSALS || !self.accept_challenge(call, authorization, challenge).await {
+                        return Ok(answer);
+                    }
                 }
-                refusals += 1;
-                let Some(challenge) = challenge::parse(&answer.headers) else {
-                    return Ok(answer);
-                };
-                if refusals > REFUSALS || !self.accept_challenge(call, authorization, challenge).await {
-                    return Ok(answer);
-                }
-            }
-        })
+            }),
+        )
         .await
     }
 

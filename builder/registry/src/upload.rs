@@ -14,7 +14,7 @@ use crate::answer::Answer;
 use crate::auth::Scopes;
 use crate::client::Client;
 use crate::download::tells_existence;
-use crate::error::{Context, Error, ErrorKind, Missing, Operation};
+use crate::error::{Context, Error, ErrorKind, Missing, Operation, Said};
 use crate::reference::Repository;
 use crate::source::BlobSource;
 use crate::transport::{Body, Call};
@@ -59,7 +59,7 @@ impl Client {
         mount_from: Option<&Repository>,
     ) -> Result<PushOutcome, Error> {
         let subject = format!("{repository}@{}", source.digest());
-        let at = self.transport.context(Operation::PushBlob, repository, subject);
+        let at = Context::new(Operation::PushBlob, repository, subject);
         let mount_from = mount_from.filter(|from| from.registry() == repository.registry() && *from != repository);
         let mut upload = Upload {
             client: self,
@@ -239,12 +239,7 @@ impl<'a> Upload<'a> {
                         retry_after: None,
                     }
                 }
-                Ok(answer) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE => Error::NotFound {
-                    at: Box::new(self.at.clone()),
-                    what: Missing::Upload,
-                    said: crate::error::Said::default(),
-                },
-                Ok(answer) => transport.error_of(&call, answer).await,
+                Ok(answer) => self.session_error(&call, answer).await,
                 Err(error) => error,
             };
             if !error.retryable() || !transport.pause(&self.at, attempt, &error).await? {
@@ -301,7 +296,26 @@ impl<'a> Upload<'a> {
                     retry_after: None,
                 })
             }
-            _ => Err(transport.error_of(&call, answer).await),
+            _ => Err(self.session_error(&call, answer).await),
+        }
+    }
+
+    /// What a session answered as an error. The repository took the session, so 404 can only mean that the session is
+    /// gone, and 416 that it stands elsewhere: both end with a new one.
+    async fn session_error(&self, call: &Call<'_>, answer: Answer) -> Error {
+        let elsewhere = answer.status == StatusCode::RANGE_NOT_SATISFIABLE;
+        match self.client.transport.error_of(call, answer).await {
+            Error::NotFound { at, said, .. } => Error::NotFound {
+                at,
+                what: Missing::Upload,
+                said,
+            },
+            Error::Protocol { at, .. } if elsewhere => Error::NotFound {
+                at,
+                what: Missing::Upload,
+                said: Said::default(),
+            },
+            error => error,
         }
     }
 }
