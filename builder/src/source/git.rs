@@ -381,18 +381,7 @@ impl Job {
         let text = chain(error);
         let lower = text.to_lowercase();
         let url = self.url.clone();
-        if [
-            "not our ref",
-            "couldn't find remote ref",
-            "no match",
-            "unmapped",
-            "did not match",
-            "not found on remote",
-            "doesn't have",
-        ]
-        .iter()
-        .any(|sign| lower.contains(sign))
-        {
+        if ["requested revision", "not our ref"].iter().any(|sign| lower.contains(sign)) {
             return SourceError::RevisionNotFound {
                 what: self.what.clone(),
                 url,
