@@ -1,0 +1,450 @@
+//! What `robotimage check` says about a robot: everything that would end a build, and everything that will surprise at run time.
+
+use std::fmt;
+use std::path::Path;
+
+use robotimage_crds::reason::Reason;
+use serde::Serialize;
+
+use super::environment::{self, Specification};
+use super::error::{Error, Location};
+use super::model::{Robot, load};
+use super::yaml::Node;
+use super::{file, path};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The build would end with it.
+    Error,
+    /// The build works; the image may not do what its author expects.
+    Warning,
+}
+
+/// One thing to know about a robot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The reason a build would end with; only for errors.
+    #[serde(serialize_with = "reason", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The file, relative to the context.
+    pub file: String,
+    /// Line from 1, or 0 for the whole file.
+    pub line: usize,
+    /// Column from 1, or 0 for the whole file.
+    pub column: usize,
+    /// What is the matter.
+    pub message: String,
+    /// What to do; empty where the message says it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub advice: String,
+}
+
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn reason<S: serde::Serializer>(reason: &Option<Reason>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(reason.map_or("", Reason::as_str))
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = Location {
+            file: self.file.clone(),
+            line: self.line,
+            column: self.column,
+        };
+        write!(f, "{at}: {}", self.message)?;
+        if !self.advice.is_empty() {
+            write!(f, "; {}", self.advice)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks the robot `file` of the folder `context`, and that `task` can be chosen. Errors come first.
+pub fn check(context: &Path, file: &str, task: Option<&str>) -> Vec<Finding> {
+    let mut findings = Findings(Vec::new());
+    match load(context, file) {
+        Err(error) => findings.error(&error),
+        Ok(robot) => {
+            if let Err(error) = robot.select_task(task) {
+                findings.error(&error);
+            }
+            findings.robot(context, &robot);
+            findings.environment(context, &robot);
+        }
+    }
+    findings.0.sort_by_key(|finding| finding.severity);
+    findings.0
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, error: &Error) {
+        let at = error.location();
+        let text = error.to_string();
+        self.0.push(Finding {
+            severity: Severity::Error,
+            reason: Some(error.reason()),
+            message: text.strip_prefix(&format!("{at}: ")).unwrap_or(&text).to_owned(),
+            file: at.file,
+            line: at.line,
+            column: at.column,
+            advice: String::new(),
+        });
+    }
+
+    fn warn(&mut self, file: &str, place: Option<&Node>, message: impl Into<String>, advice: &str) {
+        self.0.push(Finding {
+            severity: Severity::Warning,
+            reason: None,
+            file: file.to_owned(),
+            line: place.map_or(0, |node| node.line),
+            column: place.map_or(0, |node| node.column),
+            message: message.into(),
+            advice: advice.to_owned(),
+        });
+    }
+
+    fn robot(&mut self, context: &Path, robot: &Robot) {
+        const KNOWN: [&str; 9] = [
+            "tasks",
+            "devTasks",
+            "condaConfigFile",
+            "environmentConfigs",
+            "preRunScripts",
+            "ignoreFiles",
+            "artifactsDir",
+            "PATH",
+            "PYTHONPATH",
+        ];
+        let name = robot.file.to_string_lossy().into_owned();
+        let mut seen: Vec<&str> = Vec::new();
+        for (key, _) in robot.document.pairs() {
+            let Some(text) = key.text() else { continue };
+            if !KNOWN.contains(&text) {
+                self.warn(&name, Some(key), format!("{text:?} is not a key that rcc knows; it is ignored"), "");
+            } else if seen.contains(&text) {
+                self.warn(
+                    &name,
+                    Some(key),
+                    format!("{text:?} stands here again"),
+                    "keep one: rcc takes the last",
+                );
+            }
+            seen.push(text);
+        }
+        for (at, task) in robot.tasks.iter().enumerate() {
+            let same = |other: &&super::model::Task| other.name.text.trim().to_lowercase() == task.name.text.trim().to_lowercase();
+            if robot.tasks[..at].iter().any(|other| same(&other)) {
+                let message = format!("task {:?} differs from another one in case or blanks only", task.name.text);
+                self.warn(&name, None, message, "rename one: rcc may take either");
+            }
+            let shell = ["&&", "||", "|", ">", "<", ";", "$("];
+            if shlex::split(&task.shell).is_some_and(|words| words.iter().any(|word| shell.contains(&word.as_str()))) {
+                let message = format!("task {:?} uses operators of a shell, and rcc runs no shell", task.name.text);
+                self.warn(&name, None, message, "write bash -c '...' around it");
+            }
+        }
+        for (key, entries) in [("PATH", &robot.path), ("PYTHONPATH", &robot.python_path)] {
+            for entry in entries {
+                let place = robot.document.get(key);
+                match path::join(&robot.folder, entry) {
+                    None => self.warn(
+                        &name,
+                        place,
+                        format!("{key} entry {entry:?} leads out of the source"),
+                        "it is not in the image",
+                    ),
+                    Some(_) if entry.contains('\\') || entry.get(1..2) == Some(":") => {
+                        self.warn(
+                            &name,
+                            place,
+                            format!("{key} entry {entry:?} is a Windows path"),
+                            "it is not in the image",
+                        );
+                    }
+                    Some(folder) if !context.join(&folder).exists() => {
+                        self.warn(
+                            &name,
+                            place,
+                            format!("{key} entry {entry:?} does not exist"),
+                            "remove it, or add the folder",
+                        );
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        self.artifacts(&name, robot);
+        for script in &robot.pre_run {
+            if script.contains("pip install") || script.contains("uv pip") {
+                let place = robot.document.get("preRunScripts");
+                let message = format!("preRunScripts {script:?} installs packages at run time, which a sealed environment refuses");
+                self.warn(&name, place, message, "list the packages in the environment file");
+            }
+        }
+        if file::is_file(context, &robot.folder.join("hololib.zip")).unwrap_or(false) {
+            self.warn(
+                &name,
+                None,
+                "hololib.zip lies beside the robot file",
+                "it is left out of the image, which has its environment sealed in",
+            );
+        }
+    }
+
+    fn artifacts(&mut self, name: &str, robot: &Robot) {
+        let place = robot.document.get("artifactsDir");
+        let artifacts = robot.artifacts_path();
+        if robot.folder.starts_with(&artifacts) {
+            let message = format!("artifactsDir {:?} is or holds the robot's code", robot.artifacts_dir());
+            self.warn(
+                name,
+                place,
+                message,
+                "on a read-only root file system it cannot be written; use a folder of its own, such as output",
+            );
+        }
+        if robot.artifacts_dir().starts_with('/') {
+            let message = format!(
+                "artifactsDir {:?} is absolute, and rcc puts it below the robot's folder",
+                robot.artifacts_dir()
+            );
+            self.warn(name, place, message, "write it relative");
+        }
+        let freeze = artifacts.join("environment_linux_amd64_freeze.yaml");
+        let listed = robot
+            .environments
+            .iter()
+            .any(|entry| path::join(&robot.folder, &entry.text).is_some_and(|entry| entry == freeze));
+        if listed {
+            let message = "environmentConfigs names the freeze file that rcc writes at each run, so that a second run would choose another environment";
+            let place = robot.document.get("environmentConfigs");
+            self.warn(name, place, message, "keep the frozen file outside artifactsDir");
+        }
+    }
+
+    fn environment(&mut self, context: &Path, robot: &Robot) {
+        let chosen = match robot.environment_file(context) {
+            Ok(Some(chosen)) => chosen,
+            Ok(None) => return,
+            Err(error) => return self.error(&error),
+        };
+        let name = chosen.relative.to_string_lossy().into_owned();
+        let specification = match environment::parse(&name, &chosen.text) {
+            Ok(specification) => specification,
+            Err(error) => return self.error(&error),
+        };
+        if let Err(error) = specification.local_files(context, robot.folder()) {
+            self.error(&error);
+        }
+        self.specification(&name, &specification);
+    }
+
+    fn specification(&mut self, name: &str, specification: &Specification) {
+        let at = |at: Location, message: String, advice: &str| Finding {
+            severity: Severity::Warning,
+            reason: None,
+            file: at.file,
+            line: at.line,
+            column: at.column,
+            message,
+            advice: advice.to_owned(),
+        };
+        for entry in specification.dropped() {
+            self.0
+                .push(at(entry.at.clone(), format!("{:?} is left out by rcc", entry.entry), &entry.why));
+        }
+        for entry in specification.floating() {
+            let message = format!("{entry:?} leaves the version open");
+            self.0.push(at(
+                specification.place(entry),
+                message,
+                "pin it (python=3.11.7, rich==13.7.1), or another day gives another image",
+            ));
+        }
+        for command in specification.post_install() {
+            let browsers = ["playwright install", "rfbrowser init", "rfbrowser-init"];
+            if browsers.iter().any(|browser| command.contains(browser)) {
+                let message = format!("{command:?} downloads browsers outside the environment");
+                self.0.push(at(
+                    specification.place(command),
+                    message,
+                    "the image holds what lies inside the environment: set PLAYWRIGHT_BROWSERS_PATH=0 in the command's script",
+                ));
+            }
+        }
+        if specification.is_uv_native() {
+            let message = "no channels, python and uv make a uv-native environment, which rcc 17 and 19 do not know";
+            self.warn(name, None, message, "use an rcc of line 18 from 18.17 on, or name a channel");
+        } else if specification.channels().is_empty() && !specification.conda().is_empty() {
+            self.warn(
+                name,
+                None,
+                "no channel is named, so that no package can be found",
+                "add channels: [conda-forge]",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn checked(robot: &str, conda: Option<&str>, task: Option<&str>) -> Vec<Finding> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("robot.yaml"), robot).unwrap();
+        if let Some(conda) = conda {
+            fs::write(folder.path().join("conda.yaml"), conda).unwrap();
+        }
+        check(folder.path(), "robot.yaml", task)
+    }
+
+    const ROBOT: &str = "tasks:\n  Main: {shell: python task.py}\nartifactsDir: output\ncondaConfigFile: conda.yaml\n";
+    const CONDA: &str = "channels: [conda-forge]\ndependencies: [python=3.11.7, pip=23.2.1, {pip: [rich==13.7.1]}]\n";
+
+    #[test]
+    fn a_good_robot_has_no_findings() {
+        assert_eq!(checked(ROBOT, Some(CONDA), None), []);
+    }
+
+    #[test]
+    fn findings_by_their_words() {
+        for (robot, conda, said, severity) in [
+            (
+                ROBOT.replace("Main: {shell: python task.py}", ""),
+                CONDA.to_owned(),
+                "at least one task",
+                Severity::Error,
+            ),
+            (
+                ROBOT.replace("conda.yaml", "other.yaml"),
+                CONDA.to_owned(),
+                "\"other.yaml\" does not exist",
+                Severity::Error,
+            ),
+            (ROBOT.to_owned(), "channels: {".to_owned(), "not valid YAML", Severity::Error),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("rich==13.7.1", "./no.whl"),
+                "not in the source",
+                Severity::Error,
+            ),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("conda-forge", "https://a:b@c.d/"),
+                "a user or password",
+                Severity::Error,
+            ),
+            (
+                format!("{ROBOT}extra: 1\n"),
+                CONDA.to_owned(),
+                "robot.yaml:5:1: \"extra\" is not a key",
+                Severity::Warning,
+            ),
+            (
+                format!("{ROBOT}artifactsDir: out\n"),
+                CONDA.to_owned(),
+                "stands here again",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.replace("output", "."),
+                CONDA.to_owned(),
+                "holds the robot's code",
+                Severity::Warning,
+            ),
+            (ROBOT.replace("output", "/tmp"), CONDA.to_owned(), "is absolute", Severity::Warning),
+            (
+                ROBOT.replace("python task.py", "a && b"),
+                CONDA.to_owned(),
+                "operators of a shell",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.replace("artifactsDir", "  mAIN: {shell: x}\nartifactsDir"),
+                CONDA.to_owned(),
+                "in case or blanks only",
+                Severity::Warning,
+            ),
+            (
+                format!("{ROBOT}PATH: [missing, 'C:\\x', ../..]\n"),
+                CONDA.to_owned(),
+                "does not exist",
+                Severity::Warning,
+            ),
+            (
+                format!("{ROBOT}preRunScripts: [pip install x]\n"),
+                CONDA.to_owned(),
+                "sealed environment",
+                Severity::Warning,
+            ),
+            (
+                format!("{ROBOT}environmentConfigs: [output/environment_linux_amd64_freeze.yaml]\n"),
+                CONDA.to_owned(),
+                "freeze file that rcc writes",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("rich==13.7.1", "rich"),
+                "leaves the version open",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("pip=23.2.1", "python=3.9"),
+                "is left out by rcc",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.to_owned(),
+                format!("{CONDA}rccPostInstall: [rfbrowser init]\n"),
+                "downloads browsers",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("[conda-forge]", "[]"),
+                "no channel is named",
+                Severity::Warning,
+            ),
+            (
+                ROBOT.to_owned(),
+                CONDA.replace("[conda-forge]", "[]").replace("pip=23.2.1", "uv=0.5.1"),
+                "uv-native",
+                Severity::Warning,
+            ),
+        ] {
+            let task = robot.contains("mAIN").then_some("Main");
+            let findings = checked(&robot, Some(&conda), task);
+            let found = findings.iter().find(|finding| finding.to_string().contains(said));
+            let found = found.unwrap_or_else(|| panic!("{said}: {findings:#?}"));
+            assert_eq!(found.severity, severity, "{found}");
+            assert_eq!(found.reason.is_some(), severity == Severity::Error);
+        }
+    }
+
+    #[test]
+    fn an_open_choice_of_tasks_and_a_missing_robot() {
+        let two = ROBOT.replace("artifactsDir", "  Other: {shell: x}\nartifactsDir");
+        assert!(checked(&two, Some(CONDA), None)[0].message.contains("2 tasks"));
+        assert_eq!(checked(&two, Some(CONDA), Some("other")), []);
+        let folder = tempfile::tempdir().unwrap();
+        let findings = check(folder.path(), "robot.yaml", None);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].reason, Some(Reason::RobotYamlInvalid));
+        assert!(
+            serde_json::to_string(&findings)
+                .unwrap()
+                .contains("\"reason\":\"RobotYamlInvalid\"")
+        );
+    }
+}
