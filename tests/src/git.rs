@@ -241,7 +241,7 @@ async fn serve(root: &Path, request: Request) -> Response {
     let Some(repository) = path
         .split('/')
         .nth(1)
-        .filter(|name| name.ends_with(".git") && !name.starts_with('.'))
+        .filter(|name| Path::new(name).extension().is_some_and(|suffix| suffix == "git"))
     else {
         return (StatusCode::NOT_FOUND, "no such repository\n").into_response();
     };
@@ -298,7 +298,12 @@ async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
             command.env(variable, value);
         }
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
     let mut stdin = child.stdin.take().expect("invariant: it is piped");
     let mut stdout = BufReader::new(child.stdout.take().expect("invariant: it is piped"));
     let body = request.into_body().into_data_stream().map_err(std::io::Error::other);

@@ -3,15 +3,19 @@
 //!
 //! [`node::Node`] is a cluster of one node in namespaces of its own.
 
+pub mod apiproxy;
+pub mod audit;
 pub mod base;
 pub mod bed;
 pub mod cache;
 mod cgroup;
 pub mod channel;
 pub mod command;
+pub mod dnsrecorder;
 pub mod error;
 pub mod files;
 pub mod git;
+pub mod helm;
 pub mod image;
 pub mod index;
 pub mod instance;
@@ -19,6 +23,7 @@ pub mod kubectl;
 pub mod machine;
 pub mod namespace;
 pub mod node;
+pub mod operator;
 pub mod parts;
 pub mod pki;
 pub mod prerequisites;

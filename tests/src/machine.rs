@@ -20,14 +20,14 @@ use crate::instance::Instance;
 use crate::process::{self, Identity, Lifetime, Part, Place, Spec, run};
 
 /// The first process of the namespaces. Its own /run and overlays over /var/lib and /var/log keep what programs write
-/// to fixed places off the host; then it reaps what the node's programs leave behind, as an init does.
+/// to fixed places off the host (volatile: their end need not wait for the disk); then it reaps what the node's programs leave behind, as an init does.
 const INIT: &str = r#"
 set -e
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/lock
 for place in lib log; do
   mkdir -p "$RUN/over/$place" "$RUN/over/.$place"
-  mount -t overlay overlay -o "lowerdir=/var/$place,upperdir=$RUN/over/$place,workdir=$RUN/over/.$place" "/var/$place"
+  mount -t overlay overlay -o "volatile,lowerdir=/var/$place,upperdir=$RUN/over/$place,workdir=$RUN/over/.$place" "/var/$place"
 done
 hostname "$NAME"
 ip link set lo up

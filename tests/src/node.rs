@@ -31,7 +31,7 @@ use crate::site::Site;
 pub(crate) use config::PAUSE_IMAGE;
 
 /// How long a part may take to start on a machine that is busy with builds.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// How to start a node.
 #[derive(Debug, Clone)]
@@ -108,7 +108,7 @@ impl Node {
         // The kubelet gives up when containerd's socket is not there; a pod needs the pause image.
         let socket = self.machine.path("/run/containerd/containerd.sock");
         ready(&[self.part("containerd")?], PATIENCE, async || exists(&socket)).await?;
-        self.import(pause).await?;
+        self.import(pause)?;
         self.launch("kubelet", &kubelet, config::kubelet(instance, &run))?;
 
         let client = self.client().await?;
@@ -213,7 +213,7 @@ impl Node {
     }
 
     /// Loads an image from a docker or OCI archive into containerd, as if it had been pulled.
-    pub async fn import(&self, archive: &Path) -> Result<()> {
+    pub fn import(&self, archive: &Path) -> Result<()> {
         let mut command = self.machine.command("ctr");
         command.args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
         crate::process::run("import of an image into containerd", &mut command).map(drop)
@@ -255,10 +255,7 @@ impl Node {
             self.write_kubeconfig(name)?;
         }
         let resolvers = resolvers()?;
-        let resolv = resolvers
-            .iter()
-            .map(|address| format!("nameserver {address}\n"))
-            .collect::<String>();
+        let resolv = format!("nameserver {}\n", resolvers.join("\nnameserver "));
         write(&run.join("resolv.conf"), &resolv)?;
         write(&run.join("Corefile"), &config::corefile(instance, run, &resolvers))?;
         write(&run.join("containerd.toml"), &config::containerd(run))?;

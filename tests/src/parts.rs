@@ -96,7 +96,7 @@ fn kubernetes_flags() -> String {
     let mut flags = "-s -w".to_owned();
     for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
         for (name, value) in [("gitVersion", &*format!("v{KUBERNETES}")), ("gitMajor", major), ("gitMinor", minor)] {
-            flags.push_str(&format!(" -X {package}.{name}={value}"));
+            flags.extend([" -X ", package, ".", name, "=", value]);
         }
     }
     flags

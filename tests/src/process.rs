@@ -99,6 +99,8 @@ fn stat(pid: i32) -> Option<(char, u64)> {
 pub struct Part {
     spec: Spec,
     identity: Identity,
+    /// Where in its log this start begins.
+    log_start: u64,
     child: Option<Mutex<Child>>,
 }
 
@@ -113,6 +115,7 @@ impl Part {
             .append(true)
             .open(&spec.log)
             .map_err(Error::io("open", &spec.log))?;
+        let log_start = log.metadata().map_err(Error::io("read", &spec.log))?.len();
         let errors = log.try_clone().map_err(Error::io("open", &spec.log))?;
         let mut command = command(&spec);
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
@@ -132,6 +135,7 @@ impl Part {
         Ok(Self {
             spec,
             identity,
+            log_start,
             child: Some(Mutex::new(child)),
         })
     }
@@ -141,6 +145,7 @@ impl Part {
         Self {
             spec,
             identity,
+            log_start: 0,
             child: None,
         }
     }
@@ -163,6 +168,13 @@ impl Part {
     /// Its log.
     pub fn log(&self) -> &Path {
         &self.spec.log
+    }
+
+    /// Whether its log holds `text` since it was started.
+    pub fn has_said(&self, text: &str) -> bool {
+        let bytes = fs::read(&self.spec.log).unwrap_or_default();
+        let new = usize::try_from(self.log_start).ok().and_then(|start| bytes.get(start..));
+        new.is_some_and(|new| String::from_utf8_lossy(new).contains(text))
     }
 
     /// Whether it runs.

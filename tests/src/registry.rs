@@ -164,15 +164,16 @@ impl Registry {
     }
 
     async fn wait(&self) -> Result<()> {
-        let address = &self.at.address;
-        let connect = async || tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string());
-        ready(&[&self.part], Duration::from_secs(60), connect).await?;
-        // Somebody else may listen on that port while ours is failing to.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        match self.part.exit() {
-            Some(status) => Err(self.part.failure(format!("ended while it was starting ({status})"))),
-            None => Ok(()),
-        }
+        // A connection alone proves nothing: somebody else may listen on that port while ours is failing to.
+        let line = format!("listening on {}", self.at.address);
+        let listening = async || {
+            if self.part.has_said(&line) {
+                Ok(())
+            } else {
+                Err("it does not listen yet".to_owned())
+            }
+        };
+        ready(&[&self.part], Duration::from_mins(1), listening).await
     }
 }
 
