@@ -61,11 +61,13 @@ impl FileUrls {
     }
 }
 
-/// Fills the folder of the file servers: `conda/` and `rcc/rcc-VERSION`.
+/// Fills the folder of the file servers: `conda/`, the same as `conda-forge/` for channel aliases, and `rcc/rcc-VERSION`.
 pub fn publish(cache: &Cache, site: &Site, rcc: &[Rcc]) -> Result<()> {
     let root = site.folder.join("www");
     fs::create_dir_all(root.join("rcc")).map_err(Error::io("create", &root))?;
-    link(&channel::channel(cache)?, &root.join("conda"))?;
+    let channel = channel::channel(cache)?;
+    link(&channel, &root.join("conda"))?;
+    link(&channel, &root.join("conda-forge"))?;
     rcc.iter()
         .try_for_each(|rcc| link(&rcc.path, &root.join("rcc").join(rcc.file_name())))
 }
