@@ -89,6 +89,9 @@ impl Transport {
         for bundle in &options.ca_bundle_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(bundle)
                 .map_err(|error| Error::Configuration(format!("the CA bundle is not PEM: {error}")))?;
+            if certificates.is_empty() {
+                return Err(Error::Configuration("the CA bundle holds no certificate in PEM form".to_owned()));
+            }
             roots.extend(certificates);
         }
         let build = |proxy: bool, platform_roots: bool| {

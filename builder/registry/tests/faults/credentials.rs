@@ -95,7 +95,8 @@ async fn credentials_stay_with_their_host() {
     let content = b"content of a blob";
     other.put_blob("cdn", content);
 
-    // A redirect of a download to a blob store.
+    // A redirect of a download to a blob store, once a token is at hand.
+    assert!(!client.blob_exists(&repository, descriptor(content).digest()).await.unwrap());
     let target = format!("http://{}/v2/cdn/blobs/{}", other.host, descriptor(content).digest());
     registry.on(
         Method::GET,
@@ -107,6 +108,9 @@ async fn credentials_stay_with_their_host() {
         &client.blob_bytes(&repository, &descriptor(content), 100).await.unwrap()[..],
         content
     );
+
+    assert!(registry.seen(&Method::GET, "/blobs/")[0].authorization.is_some());
+    assert_eq!(other.seen(&Method::GET, "/v2/cdn/")[0].authorization, None);
 
     // An upload session on another host, which even asks for credentials.
     registry.store().session_base = format!("http://{}", other.host);

@@ -3,15 +3,15 @@
 // The helpers of a test crate may end a test like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/real_registry.rs"]
-mod real_registry;
+mod registry;
+mod streams;
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use real_registry::{RealRegistry, Setup};
+use registry::{RealRegistry, Setup};
 use robotimage_registry::layout::OciLayout;
 use robotimage_registry::{
     BlobSource, Client, ClientOptions, Credentials, Descriptor, Digest, Error, ErrorKind, MediaType, PushOutcome, Reference, Repository,
