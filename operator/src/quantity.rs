@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 /// A number of thousandths; larger than any resource it saturates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Quantity(i128);
+pub(crate) struct Quantity(i128);
 
 /// The text is no quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a quantity")]
-pub struct NoQuantity;
+pub(crate) struct NoQuantity;
 
 impl Quantity {
     /// Whether it is above zero.
-    pub fn is_positive(self) -> bool {
+    pub(crate) fn is_positive(self) -> bool {
         self.0 > 0
     }
 }
@@ -30,7 +30,13 @@ impl FromStr for Quantity {
             return Err(NoQuantity);
         }
         // In billionths first, so that a fraction of nine digits is exact.
-        let digits = |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<i128>().map_err(|_| NoQuantity) };
+        let digits = |text: &str| {
+            if text.is_empty() {
+                Ok(0)
+            } else {
+                text.parse::<i128>().map_err(|_| NoQuantity)
+            }
+        };
         let billionths = digits(whole)? * 1_000_000_000 + digits(&format!("{fraction:0<9}"))?;
         let (factor, divisor): (i128, i128) = match unit {
             "" => (1, 1),
@@ -50,8 +56,15 @@ impl FromStr for Quantity {
             "Pi" => (1 << 50, 1),
             "Ei" => (1 << 60, 1),
             exponent => {
-                let power: i32 = exponent.strip_prefix(['e', 'E']).ok_or(NoQuantity)?.parse().map_err(|_| NoQuantity)?;
-                let ten = 10_i128.checked_pow(power.unsigned_abs()).filter(|_| power.abs() <= 18).ok_or(NoQuantity)?;
+                let power: i32 = exponent
+                    .strip_prefix(['e', 'E'])
+                    .ok_or(NoQuantity)?
+                    .parse()
+                    .map_err(|_| NoQuantity)?;
+                let ten = 10_i128
+                    .checked_pow(power.unsigned_abs())
+                    .filter(|_| power.abs() <= 18)
+                    .ok_or(NoQuantity)?;
                 if power < 0 { (1, ten) } else { (ten, 1) }
             }
         };
@@ -63,7 +76,7 @@ impl FromStr for Quantity {
 }
 
 /// The larger of two quantities, as written; what cannot be read counts as the smaller.
-pub fn larger<'a>(a: &'a str, b: &'a str) -> &'a str {
+pub(crate) fn larger<'a>(a: &'a str, b: &'a str) -> &'a str {
     match a.parse::<Quantity>().ok().cmp(&b.parse::<Quantity>().ok()) {
         Ordering::Less => b,
         Ordering::Equal | Ordering::Greater => a,
@@ -85,7 +98,10 @@ mod tests {
             ("1n", "2m"),
             ("8Ei", "9Ei"),
         ] {
-            assert!(small.parse::<Quantity>().unwrap() < large.parse::<Quantity>().unwrap(), "{small} {large}");
+            assert!(
+                small.parse::<Quantity>().unwrap() < large.parse::<Quantity>().unwrap(),
+                "{small} {large}"
+            );
             assert_eq!(larger(small, large), large);
             assert_eq!(larger(large, small), large);
         }

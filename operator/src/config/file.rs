@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use robotimage_crds::api::{Compression, HttpFile};
 use serde::{Deserialize, Serialize};
 
-use super::Period;
+use super::{Network, Period};
 
 /// The whole file.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -138,16 +137,16 @@ pub struct RccConfig {
 pub struct AddressPolicyConfig {
     /// Ranges of pod addresses.
     #[serde(default)]
-    pub pod_cidrs: Vec<IpNet>,
+    pub pod_cidrs: Vec<Network>,
     /// Ranges of service addresses.
     #[serde(default)]
-    pub service_cidrs: Vec<IpNet>,
+    pub service_cidrs: Vec<Network>,
     /// Further ranges, for example the API server's and the nodes' addresses.
     #[serde(default)]
-    pub deny: Vec<IpNet>,
+    pub deny: Vec<Network>,
     /// Exceptions, for example a registry or git server inside the cluster or on this machine.
     #[serde(default)]
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Network>,
 }
 
 /// How private sources are polled.

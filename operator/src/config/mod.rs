@@ -4,6 +4,7 @@
 //! `operator/example-config.yaml` shows every field; a test loads it.
 
 mod file;
+mod network;
 mod period;
 mod platform;
 
@@ -11,5 +12,6 @@ pub use file::{
     AddressPolicyConfig, BaseConfig, IndexConfig, Limits, PlatformConfig, PollingMode, PullPolicy, RccConfig, ResourceDefaults,
     SourcePolling, VolumeSizes,
 };
+pub use network::Network;
 pub use period::Period;
 pub use platform::{ConfigError, Platform};

@@ -99,10 +99,10 @@ impl Platform {
         ]
         .into_iter()
         .flatten()
-        .copied()
+        .map(|network| network.0)
         .chain(api_server.map(IpNet::from))
         .collect();
-        let policy = AddressPolicy::tenant(&internal).with_allowed(config.address_policy.allow.iter().copied());
+        let policy = AddressPolicy::tenant(&internal).with_allowed(config.address_policy.allow.iter().map(|network| network.0));
         let hashed = Hashed {
             builder_image: &config.builder_image,
             base: &config.base,

@@ -1,0 +1,64 @@
+//! The plan that a build pod gets. Names of Secrets and their contents are not in it.
+
+use robotimage_crds::api::RobotImageStatus;
+use robotimage_crds::build::{BuildPlan, PlanGit, PlanImage, PlanRobot, PlanSource, Previous};
+
+use super::job::JobInput;
+
+/// Makes the plan of an attempt.
+pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
+    let settings = input.settings;
+    let image = &settings.image;
+    let timeout = i64::try_from(settings.timeout.as_secs()).unwrap_or(i64::MAX / 4);
+    BuildPlan {
+        version: 1,
+        build_id: input.build.build_id.clone(),
+        namespace: input.image.metadata.namespace.clone().unwrap_or_default(),
+        name: input.image.metadata.name.clone().unwrap_or_default(),
+        number: input.build.number,
+        attempt: input.build.attempt,
+        deadline: input.now.as_second() + timeout,
+        source: PlanSource {
+            git: PlanGit {
+                url: settings.git.url.clone(),
+                want: input.want.clone(),
+                secret: settings.git_secret().is_some(),
+            },
+            path: settings.path.clone(),
+        },
+        robot: PlanRobot {
+            file: settings.robot_file.clone(),
+            task: settings.task.clone(),
+        },
+        image: PlanImage {
+            repository: image.repository.clone(),
+            tags: image.tags.clone(),
+            push_secret: image.push_secret.is_some(),
+            platform: image.platform,
+            base: image.base.clone(),
+            rcc: image.rcc.clone(),
+            compression: image.compression,
+            user: image.user.clone(),
+            labels: image.labels.clone(),
+            annotations: image.annotations.clone(),
+            compatibility: image.compatibility,
+        },
+        previous: input.image.status.as_ref().and_then(|status| previous(status, &image.repository)),
+        platform: input.platform.plan(),
+    }
+}
+
+/// The image that is there, when it is in the repository that is asked for.
+fn previous(status: &RobotImageStatus, repository: &str) -> Option<Previous> {
+    let image = status.latest_image.as_ref()?;
+    let here = image.reference.strip_prefix(repository).is_some_and(|rest| rest.starts_with('@'));
+    here.then(|| Previous {
+        build_key: image.build_key.clone(),
+        digest: image.digest.clone(),
+        environment_key: status
+            .environment
+            .as_ref()
+            .map(|environment| environment.key.clone())
+            .unwrap_or_default(),
+    })
+}

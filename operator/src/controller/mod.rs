@@ -1,0 +1,16 @@
+//! The runtime: watches, triggers, and the loop that observes, decides and applies.
+//!
+//! Invariant: one object can hold up nobody else. Every call and every reconcile has a deadline, a panic ends the reconcile of
+//! its object alone, errors back off per object, and no watch but the RobotImages' feeds the controller directly. What is kept
+//! in memory only saves work: after a restart the same decisions follow from the API server.
+
+mod asker;
+mod index;
+mod memory;
+mod metrics;
+mod random;
+mod reconcile;
+mod run;
+
+pub use metrics::Metrics;
+pub use run::{Controller, RunError};

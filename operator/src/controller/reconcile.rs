@@ -1,0 +1,245 @@
+//! One object: observe, decide, apply, until there is nothing more to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use robotimage_crds::api::{BuildPhase, RobotImage};
+use tokio::sync::mpsc;
+
+use super::index::Index;
+use super::memory::Memory;
+use super::{Metrics, random};
+use crate::apply::{ApplyError, Writer};
+use crate::config::Platform;
+use crate::decide::{Action, Finder, Look, Next, Settings, decide, full_name, next_look};
+use crate::observe::{Answer, GatherError, JobView, Observed, PodView, Reader, SourceKnowledge};
+use crate::source::{LookupKey, Pool, Question};
+
+/// Writes that one reconcile makes at most; a decision that never rests is a bug that must not spin.
+const ROUNDS: usize = 8;
+/// How long a reconcile waits for a look-up before it says that it does.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// When an object is looked at again whose rounds were used up, or whose Job was refused.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReconcileError {
+    /// Reading failed.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// Writing failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// It took too long as a whole.
+    #[error("the reconcile took too long")]
+    Late,
+    /// A bug.
+    #[error("the reconcile panicked: a bug of the operator")]
+    Panic,
+}
+
+impl ReconcileError {
+    /// For the metric.
+    pub(super) fn class(&self) -> &'static str {
+        match self {
+            Self::Gather(_) => "read",
+            Self::Apply(_) => "write",
+            Self::Late => "timeout",
+            Self::Panic => "panic",
+        }
+    }
+}
+
+/// Everything that reconciles share.
+pub(super) struct Context {
+    pub(super) platform: Arc<Platform>,
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) jobs: Arc<Index<JobView>>,
+    pub(super) pods: Arc<Index<PodView>>,
+    pub(super) pool: Pool,
+    pub(super) memory: Arc<Memory>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>,
+}
+
+/// Works on one object; answers when to look again, if nothing happens before.
+pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Result<Option<Duration>, ReconcileError> {
+    // The object comes from a cache. Once a write was made on it, or it was read directly, it is known to be the newest.
+    let mut fresh = false;
+    for _ in 0..ROUNDS {
+        let observed = observe(context, image).await?;
+        let decision = decide(&observed, &context.platform, Timestamp::now(), random::draw());
+        match decision.next {
+            Next::Rest => return Ok(decision.again),
+            Next::Write(status) => match context.writer.status(&observed.image, &status).await {
+                Ok(written) => {
+                    context.metrics.written(observed.image.status.as_ref(), &status);
+                    log(&written);
+                    for note in &decision.notes {
+                        context.writer.tell(&written, note).await;
+                    }
+                    image = written;
+                    fresh = true;
+                }
+                Err(ApplyError::Conflict { .. } | ApplyError::Gone { .. }) => match newest(context, &observed.image).await? {
+                    Some(newest) => (image, fresh) = (newest, true),
+                    None => return Ok(None),
+                },
+                Err(error) => return Err(error.into()),
+            },
+            Next::Act(_) if !fresh => match newest(context, &observed.image).await? {
+                Some(newest) => (image, fresh) = (newest, true),
+                None => return Ok(None),
+            },
+            Next::Act(actions) => {
+                let created = actions.iter().any(|action| matches!(action, Action::CreateJob(_)));
+                let refused = act(context, &observed, actions).await?;
+                if refused || !created {
+                    // A refusal is told by the next decision; what was deleted tells of its end by itself.
+                    return Ok(Some(
+                        decision.again.map_or(SOON, |again| if refused { again.min(SOON) } else { again }),
+                    ));
+                }
+                image = observed.image;
+            }
+        }
+    }
+    Ok(Some(SOON))
+}
+
+/// The object as it is now. Another one of the same name is not it.
+async fn newest(context: &Context, image: &RobotImage) -> Result<Option<RobotImage>, ReconcileError> {
+    let newest = context
+        .reader
+        .image(&image.namespace().unwrap_or_default(), &image.name_any())
+        .await?;
+    Ok(newest.filter(|newest| newest.metadata.uid == image.metadata.uid))
+}
+
+async fn observe(context: &Context, image: RobotImage) -> Result<Observed, ReconcileError> {
+    let uid = image.uid().unwrap_or_default();
+    let source = knowledge(context, &image, &uid).await;
+    let build = image
+        .status
+        .as_ref()
+        .and_then(|status| status.latest_build.as_ref())
+        .map(|build| build.build_id.as_str());
+    let refusal = context.memory.refusal(&uid, build);
+    let (jobs, pods) = (context.jobs.of(&image), context.pods.of(&image));
+    Ok(context.reader.gather(image, jobs, pods, source, refusal, Timestamp::now()).await?)
+}
+
+/// What is known of the source, asked for when it is due. A slow server is not waited for: its answer wakes the object.
+async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKnowledge {
+    let namespace = image.namespace().unwrap_or_default();
+    let settings = Settings::of(&image.spec, &namespace, &context.platform);
+    let key = settings
+        .as_ref()
+        .filter(|settings| settings.finder == Finder::Operator)
+        .map(|settings| LookupKey {
+            question: Question {
+                url: settings.git.url.clone(),
+                branch: settings.reference().and_then(|reference| reference.branch.clone()),
+                tag: settings.reference().and_then(|reference| reference.tag.clone()),
+            },
+            secret: settings.git_secret().map(|secret| (namespace.clone(), secret.to_owned())),
+        });
+    let known = context.memory.source(uid, key.as_ref());
+    let (Some(settings), Some(key)) = (settings, key) else {
+        return known;
+    };
+    let now = Timestamp::now();
+    let due = matches!(next_look(image, &settings, &known, &context.platform.hash, now), Look::At(time) if time <= now);
+    if image.metadata.deletion_timestamp.is_some() || known.asking || !due {
+        return known;
+    }
+    context.memory.asking(uid);
+    let (asking, memory, wake) = (context.pool.ask(&key), Arc::clone(&context.memory), context.wake.clone());
+    let (generation, object, owner, asked) = (
+        image.metadata.generation.unwrap_or_default(),
+        ObjectRef::from_obj(image),
+        uid.to_owned(),
+        key.clone(),
+    );
+    let mut task = tokio::spawn(async move {
+        let result = asking.await;
+        let answer = Answer {
+            at: Timestamp::now(),
+            chance: random::draw().unit,
+            generation,
+            failures: 0,
+            result,
+        };
+        memory.answered(&owner, &asked, answer);
+    });
+    if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
+        tokio::spawn(async move {
+            // However the look-up ends, the object is looked at; the receiver lives as long as the process.
+            let _ = task.await;
+            let _ = wake.send(object);
+        });
+    }
+    context.memory.source(uid, Some(&key))
+}
+
+/// Carries actions out; answers whether the API server refused the Job.
+async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<bool, ReconcileError> {
+    let image = &observed.image;
+    let namespace = image.namespace().unwrap_or_default();
+    let uid = image.uid().unwrap_or_default();
+    let mut refused = false;
+    for action in actions {
+        match action {
+            Action::DeleteJob { name, uid } => {
+                tracing::info!(image = full_name(image), job = name, "deleting a Job that is not needed");
+                context.writer.delete_job(&namespace, &name, &uid).await?;
+            }
+            Action::CreateJob(job) => {
+                let build = image
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.latest_build.as_ref())
+                    .map(|build| build.build_id.clone())
+                    .unwrap_or_default();
+                match context.writer.create_job(&job).await {
+                    Ok(()) => {
+                        tracing::info!(image = full_name(image), job = job.name_any(), "made the Job of a build");
+                        context.memory.refused(&uid, &build, None);
+                    }
+                    Err(ApplyError::Refused { refusal, .. }) => {
+                        tracing::warn!(
+                            image = full_name(image),
+                            job = job.name_any(),
+                            refusal = refusal.message,
+                            "the Job of a build is refused"
+                        );
+                        context.memory.refused(&uid, &build, Some(refusal));
+                        refused = true;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+fn log(image: &RobotImage) {
+    let status = image.status.clone().unwrap_or_default();
+    let build = status.latest_build.unwrap_or_default();
+    let live = matches!(build.phase, BuildPhase::Pending | BuildPhase::Running);
+    tracing::info!(
+        image = full_name(image),
+        summary = status.summary.unwrap_or_default(),
+        build = build.number,
+        attempt = build.attempt,
+        live,
+        revision = status.source.map(|source| source.short).unwrap_or_default(),
+        "wrote the status"
+    );
+}

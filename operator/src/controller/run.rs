@@ -1,0 +1,241 @@
+//! Watches, and the loop that hands objects to reconciles.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
+use kube::{Api, Client, ResourceExt};
+use robotimage_crds::api::{RobotImage, RobotImageStatus};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::asker::ClusterAsker;
+use super::index::Index;
+use super::reconcile::{Context, ReconcileError, reconcile};
+use super::{Metrics, random};
+use crate::apply::Writer;
+use crate::config::Platform;
+use crate::decide::full_name;
+use crate::observe::{JobView, PodView, Reader};
+use crate::source::{GitClient, Pool};
+
+/// Time for a reconcile as a whole.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The client for git servers cannot be made.
+    #[error(transparent)]
+    Git(#[from] crate::source::SetupError),
+}
+
+/// One namespace, or all of them: its watches and its objects.
+struct Scope {
+    images: Store<RobotImage>,
+    context: Arc<Context>,
+}
+
+/// The controller, as far as health and metrics need it. Cheap to clone.
+#[derive(Clone)]
+pub struct Controller {
+    scopes: Arc<Vec<Scope>>,
+    metrics: Arc<Metrics>,
+    listed: watch::Receiver<usize>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("scopes", &self.scopes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// Starts the watches; answers the controller and the future that ends when `stop` does and the running reconciles have.
+    pub fn start(
+        client: Client,
+        platform: Arc<Platform>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send), RunError> {
+        let metrics = Arc::new(Metrics::default());
+        let git = GitClient::new(Arc::clone(&platform))?;
+        let (all_listed, listed) = watch::channel(0);
+        let all_listed = Arc::new(all_listed);
+        let mut scopes = Vec::new();
+        let mut tasks = JoinSet::new();
+        let namespaces: Vec<Option<String>> = match platform.config.watch_namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        for namespace in namespaces {
+            let asker = ClusterAsker {
+                client: client.clone(),
+                git: git.clone(),
+                metrics: Arc::clone(&metrics),
+            };
+            let (wake, woken) = mpsc::unbounded_channel();
+            let context = Arc::new(Context {
+                platform: Arc::clone(&platform),
+                reader: Reader::new(client.clone()),
+                writer: Writer::new(client.clone(), Arc::clone(&platform)),
+                jobs: Arc::new(Index::new()),
+                pods: Arc::new(Index::new()),
+                pool: Pool::new(Arc::new(asker)),
+                memory: Arc::default(),
+                metrics: Arc::clone(&metrics),
+                wake,
+            });
+            let (images, writer) = reflector::store();
+            scopes.push(Scope {
+                images: images.clone(),
+                context: Arc::clone(&context),
+            });
+            tasks.spawn(run_scope(
+                client.clone(),
+                namespace,
+                context,
+                images,
+                writer,
+                woken,
+                stop.clone(),
+                Arc::clone(&all_listed),
+            ));
+        }
+        let controller = Self {
+            scopes: Arc::new(scopes),
+            metrics,
+            listed,
+        };
+        Ok((controller, async move { while tasks.join_next().await.is_some() {} }))
+    }
+
+    /// Whether every watch has listed its objects once.
+    pub fn is_ready(&self) -> bool {
+        *self.listed.borrow() == self.scopes.len()
+            && self
+                .scopes
+                .iter()
+                .all(|scope| scope.context.jobs.is_ready() && scope.context.pods.is_ready())
+    }
+
+    /// The text of a scrape.
+    pub fn metrics(&self) -> String {
+        let statuses: Vec<Option<RobotImageStatus>> = self
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.images.state())
+            .map(|image| image.status.clone())
+            .collect();
+        self.metrics.render(statuses.into_iter())
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&String>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one scope, each used once")]
+async fn run_scope(
+    client: Client,
+    namespace: Option<String>,
+    context: Arc<Context>,
+    images: Store<RobotImage>,
+    writer: reflector::store::Writer<RobotImage>,
+    woken: mpsc::UnboundedReceiver<ObjectRef<RobotImage>>,
+    stop: watch::Receiver<bool>,
+    listed: Arc<watch::Sender<usize>>,
+) {
+    let mut watches = JoinSet::new();
+    let (jobs, pods) = (Arc::clone(&context.jobs), Arc::clone(&context.pods));
+    let (job_api, pod_api): (Api<Job>, Api<Pod>) = (api(&client, namespace.as_ref()), api(&client, namespace.as_ref()));
+    let (wake_jobs, wake_pods) = (context.wake.clone(), context.wake.clone());
+    watches.spawn(async move { jobs.follow(job_api, JobView::of, wake_jobs).await });
+    watches.spawn(async move { pods.follow(pod_api, PodView::of, wake_pods).await });
+    // Without them a first pass would see no Job and make one; the name would stop it, but only just.
+    context.jobs.ready().await;
+    context.pods.ready().await;
+
+    let config = watcher::Config::default().timeout(200);
+    let stream = watcher(api::<RobotImage>(&client, namespace.as_ref()), config)
+        .default_backoff()
+        .modify(|image| image.managed_fields_mut().clear())
+        .reflect(writer)
+        .applied_objects()
+        // A status write of our own changes neither: it wakes nobody.
+        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
+    let store = images.clone();
+    tokio::spawn(async move {
+        if store.wait_until_ready().await.is_ok() {
+            listed.send_modify(|count| *count += 1);
+        }
+    });
+    let woken = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|object| (object, woken)) });
+    let concurrency = context.platform.config.concurrency;
+    kube::runtime::Controller::for_stream(stream, images.clone())
+        .with_config(Config::default().concurrency(concurrency))
+        .reconcile_on(woken)
+        .graceful_shutdown_on(stopped(stop))
+        .run(
+            move |image, context| one(image, context, images.clone()).map(Ok::<_, Infallible>),
+            |_, error, _| match *error {},
+            context,
+        )
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "the controller says");
+            }
+        })
+        .await;
+    watches.shutdown().await;
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that whoever could stop us is gone: that is a stop, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One reconcile in a task of its own: neither a panic nor a long wait of it is another object's.
+async fn one(image: Arc<RobotImage>, context: Arc<Context>, images: Store<RobotImage>) -> Action {
+    let (name, uid) = (full_name(&image), image.uid().unwrap_or_default());
+    let started = Instant::now();
+    let work = Arc::clone(&context);
+    let mut task = tokio::spawn(async move { reconcile(&work, RobotImage::clone(&image)).await });
+    let result = match tokio::time::timeout(DEADLINE, &mut task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(ReconcileError::Panic),
+        Err(_) => {
+            task.abort();
+            Err(ReconcileError::Late)
+        }
+    };
+    context
+        .metrics
+        .reconciled(started.elapsed(), result.as_ref().err().map(ReconcileError::class));
+    context.memory.forget_all_but(
+        || images.state().iter().filter_map(|image| image.uid()).collect::<HashSet<_>>(),
+        images.len(),
+    );
+    match result {
+        Ok(again) => {
+            context.memory.succeeded(&uid);
+            again.map_or_else(Action::await_change, Action::requeue)
+        }
+        Err(error) => {
+            let delay = context.memory.failed(&uid, random::draw().unit);
+            tracing::error!(image = name, %error, again_in = ?delay, "a reconcile failed");
+            Action::requeue(delay)
+        }
+    }
+}

@@ -1,0 +1,573 @@
+//! The decision: the old status, what was observed, and out comes the next step.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use robotimage_crds::api::condition::READY;
+use robotimage_crds::api::{BuildPhase, LatestBuild, RobotImageStatus, SourceStatus};
+use robotimage_crds::build::{Fetched, Step, build_kind};
+use robotimage_crds::reason::Reason;
+
+use super::collect::{self, Collected};
+use super::conditions::{self, SourceStand, Stand};
+use super::defaults::{Finder, Settings};
+use super::request_key::unresolved_key;
+use super::resolution::{Resolution, resolve};
+use super::schedule::{self, Look, next_look};
+use super::verdict::{Progress, progress};
+use super::{budget, failure, garbage, history, start};
+use crate::apply::job::{JobInput, job};
+use crate::config::Platform;
+use crate::observe::Observed;
+use crate::source::SourceFailure;
+
+/// A step that lasts longer is told in the status.
+const LONG_STEP: Duration = Duration::from_secs(10);
+/// A Job without a pod is asked for its events after this, and again in this rhythm.
+const PODLESS: Duration = Duration::from_secs(5);
+/// A running build is looked at even when no event comes.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// Randomness for one decision.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance {
+    /// 128 random bits: the id of a build that starts now.
+    pub id: [u8; 16],
+    /// In 0..1: the jitter of a retry.
+    pub unit: f64,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The next step.
+    pub next: Next,
+    /// Events to tell once the write of the status has succeeded.
+    pub notes: Vec<Note>,
+    /// When to decide again, if nothing happens before. `None`: when something happens.
+    pub again: Option<Duration>,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Write this status, then decide again at once.
+    Write(Box<RobotImageStatus>),
+    /// Do all of this; the status already announces it.
+    Act(Vec<Action>),
+    /// Nothing.
+    Rest,
+}
+
+/// A change of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make the live build's Job, and before it the platform's ConfigMap of its namespace.
+    CreateJob(Box<Job>),
+    /// Delete a Job with its pods.
+    DeleteJob {
+        /// Its name.
+        name: String,
+        /// Its UID; another Job of that name stays.
+        uid: String,
+    },
+}
+
+/// An event to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Normal or warning.
+    pub kind: NoteKind,
+    /// For example BuildStarted.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// Severity of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoteKind {
+    /// As it should be.
+    Normal,
+    /// Somebody may have to look.
+    Warning,
+}
+
+impl Note {
+    pub(super) fn normal(reason: &'static str, message: String) -> Self {
+        Self {
+            kind: NoteKind::Normal,
+            reason,
+            message,
+        }
+    }
+
+    pub(super) fn warning(reason: &'static str, message: String) -> Self {
+        Self {
+            kind: NoteKind::Warning,
+            reason,
+            message,
+        }
+    }
+}
+
+/// Whole seconds, as API times are.
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Decides.
+pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {
+    let now = whole_seconds(now);
+    let image = &observed.image;
+    if image.metadata.deletion_timestamp.is_some() {
+        // The garbage collector takes the Jobs by their owner.
+        return Decision {
+            next: Next::Rest,
+            notes: Vec::new(),
+            again: None,
+        };
+    }
+    let namespace = image.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(settings) = Settings::of(&image.spec, namespace, platform) else {
+        return unknown_source(observed, platform, now, chance);
+    };
+    Run {
+        observed,
+        platform,
+        resolution: resolve(image, &settings, &observed.source, &platform.hash),
+        settings,
+        now,
+        chance,
+        generation: image.metadata.generation.unwrap_or_default(),
+        status: image.status.clone().unwrap_or_default(),
+        notes: Vec::new(),
+        collected: Collected::default(),
+    }
+    .decide()
+}
+
+/// The spec was written for a newer version, which knows more sources than this one.
+fn unknown_source(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {
+    let image = &observed.image;
+    let before = image.status.clone().unwrap_or_default();
+    let mut status = before.clone();
+    let generation = image.metadata.generation.unwrap_or_default();
+    let failure = SourceFailure::new(
+        Reason::NotAllowed,
+        "spec.source names no source that this version of the operator knows",
+    );
+    status.observed_generation = Some(generation);
+    failure::record_source(
+        &mut status,
+        &unresolved_key(&image.spec, &platform.hash),
+        generation,
+        &failure,
+        now,
+        now,
+        chance,
+    );
+    let source = SourceStand::Failed(failure.reason, failure.message);
+    conditions::write(&mut status, &before.conditions, &Stand::Failed, Some(source), generation, now);
+    let next = if status == before {
+        Next::Rest
+    } else {
+        Next::Write(Box::new(status))
+    };
+    Decision {
+        next,
+        notes: Vec::new(),
+        again: None,
+    }
+}
+
+/// One decision on its way.
+struct Run<'a> {
+    observed: &'a Observed,
+    platform: &'a Platform,
+    settings: Settings,
+    resolution: Resolution,
+    now: Timestamp,
+    chance: Chance,
+    generation: i64,
+    /// The old status, step by step becoming the new one.
+    status: RobotImageStatus,
+    notes: Vec<Note>,
+    collected: Collected,
+}
+
+impl Run<'_> {
+    fn decide(mut self) -> Decision {
+        let before = self.observed.image.status.clone().unwrap_or_default();
+        self.status.observed_generation = Some(self.generation);
+        let mut progress = self.follow();
+        self.supersede(&mut progress);
+        self.record_source();
+        self.start(&mut progress);
+        let stand = self.stand(progress.as_ref());
+        let source = self.source_stand();
+        self.tell_poll_failure(&before, source.as_ref());
+        conditions::write(&mut self.status, &before.conditions, &stand, source, self.generation, self.now);
+        history::trim(&mut self.status, &self.settings);
+        budget::fit(&mut self.status);
+        let again = self.again(progress.as_ref());
+        if self.status != before {
+            return Decision {
+                next: Next::Write(Box::new(self.status)),
+                notes: self.notes,
+                again,
+            };
+        }
+        let actions = self.actions(progress.as_ref());
+        let next = if actions.is_empty() { Next::Rest } else { Next::Act(actions) };
+        Decision {
+            next,
+            notes: Vec::new(),
+            again,
+        }
+    }
+
+    fn live_build(&self) -> Option<&LatestBuild> {
+        self.status
+            .latest_build
+            .as_ref()
+            .filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running))
+    }
+
+    /// Follows the live build: its Job's UID once it is seen, its facts where they matter at once, its end.
+    fn follow(&mut self) -> Option<Progress> {
+        let build = self.live_build()?.clone();
+        let progress = progress(self.observed, &build, self.platform.config.queue_limit.0, self.now);
+        let job = self.observed.jobs.iter().find(|job| job.name == build.job);
+        match progress {
+            Progress::Ended(verdict) => {
+                self.collected = collect::collect(&mut self.status, &build, job, *verdict, &self.settings, self.now, self.chance);
+                self.notes.append(&mut self.collected.notes);
+                None
+            }
+            Progress::Unborn { .. } => Some(progress),
+            Progress::Waiting { .. } => {
+                self.seen(job.map(|job| job.uid.clone()));
+                Some(progress)
+            }
+            Progress::Running {
+                step,
+                ref fetched,
+                ref steps,
+            } => {
+                self.seen(job.map(|job| job.uid.clone()));
+                let changed = fetched
+                    .as_deref()
+                    .filter(|facts| !facts.noop && build.plan.is_none() && self.may_be_check(&build));
+                let long = step.is_some_and(|(_, since)| self.now.duration_since(since).unsigned_abs() >= LONG_STEP && self.now > since);
+                if changed.is_some() || long {
+                    self.absorb(fetched.as_deref(), steps);
+                }
+                Some(progress)
+            }
+        }
+    }
+
+    fn seen(&mut self, uid: Option<String>) {
+        if let Some(build) = self.status.latest_build.as_mut() {
+            build.uid = uid.or(build.uid.take());
+            build.phase = BuildPhase::Running;
+        }
+    }
+
+    /// Takes the facts of a running build into the status. They come with another write, or when they change the row.
+    fn absorb(&mut self, fetched: Option<&Fetched>, steps: &[robotimage_crds::api::StepStatus]) {
+        let Some(build) = self.status.latest_build.as_mut() else { return };
+        build.steps = steps.to_vec();
+        let Some(fetched) = fetched.filter(|facts| !facts.noop) else {
+            return;
+        };
+        build.plan = Some(build_kind(fetched).to_owned());
+        let plan = self
+            .observed
+            .jobs
+            .iter()
+            .find(|job| job.name == build.job)
+            .and_then(|job| job.plan.as_ref());
+        if let Some(revision) = collect::believed(plan, fetched) {
+            build.revision = Some(revision.to_string());
+            self.status.source = Some(collect::source_status(&revision, fetched));
+        }
+    }
+
+    /// A build for which nothing is known to have changed but the revision, if that: a look.
+    fn may_be_check(&self, build: &LatestBuild) -> bool {
+        let ready = self
+            .observed
+            .image
+            .status
+            .iter()
+            .flat_map(|status| &status.conditions)
+            .any(|c| c.type_ == READY && c.status == "True");
+        ready && self.status.latest_image.is_some() && build.reasons.iter().all(|reason| reason.kind == "SourceChanged")
+    }
+
+    /// Gives the live build up when something else is wanted by now.
+    fn supersede(&mut self, progress: &mut Option<Progress>) {
+        let Some(build) = self.live_build().cloned() else { return };
+        let unborn = matches!(progress, Some(Progress::Unborn { .. }));
+        let other = matches!(&self.resolution, Resolution::Known { key, .. } if *key != build.request_key);
+        if self.settings.suspended && !unborn || !self.settings.suspended && !other {
+            return;
+        }
+        *progress = None;
+        let build = LatestBuild {
+            phase: BuildPhase::Canceled,
+            duration: Some(history::elapsed(build.started_at.as_ref(), self.now)),
+            ..build
+        };
+        if other {
+            history::add(&mut self.status, &build, Reason::Superseded.as_str(), None, self.now);
+            self.notes.push(Note::normal(
+                "BuildSuperseded",
+                format!("build {} is given up for a newer one", build.number),
+            ));
+        }
+        self.status.latest_build = Some(build);
+    }
+
+    /// Records a source that cannot be resolved, while no build runs.
+    fn record_source(&mut self) {
+        if self.settings.suspended || self.live_build().is_some() {
+            return;
+        }
+        let (Resolution::Failed(failed), Some(answer)) = (&self.resolution, &self.observed.source.answer) else {
+            return;
+        };
+        let key = unresolved_key(&self.observed.image.spec, &self.platform.hash);
+        if failure::record_source(&mut self.status, &key, self.generation, failed, answer.at, self.now, self.chance) {
+            self.notes.push(Note::warning("SourceFailed", failed.to_string()));
+        }
+    }
+
+    /// Starts the next build when one is wanted and nothing holds it back.
+    fn start(&mut self, progress: &mut Option<Progress>) {
+        let Resolution::Known { key, revision, .. } = self.resolution.clone() else {
+            return;
+        };
+        if self.settings.suspended || self.live_build().is_some() {
+            return;
+        }
+        let wanted = match failure::standing(&self.status, &key, self.generation) {
+            Some(failed) => self
+                .retry_at(failed.next_retry_at.as_ref().map(|time| time.0))
+                .is_some_and(|due| due <= self.now),
+            None if self.up_to_date(&key) => {
+                self.status.last_failure = None;
+                schedule::next_check(&self.status, &self.settings).is_some_and(|due| due <= self.now)
+            }
+            None => true,
+        };
+        if !wanted {
+            return;
+        }
+        let notes = start::start(
+            &mut self.status,
+            &self.observed.image,
+            &key,
+            revision.as_ref(),
+            self.now,
+            self.chance,
+        );
+        self.notes.extend(notes);
+        *progress = Some(Progress::Unborn { refusal: None });
+        // A commit that the spec names is only known to exist when fetch has seen it.
+        if let Some(revision) = revision.filter(|_| self.settings.finder == Finder::Operator)
+            && self
+                .status
+                .source
+                .as_ref()
+                .is_none_or(|source| source.revision != revision.to_string())
+        {
+            self.status.source = Some(SourceStatus {
+                revision: revision.to_string(),
+                short: revision.short(),
+                ..SourceStatus::default()
+            });
+        }
+    }
+
+    /// When a failed request is tried again. Where only build pods see the source, they go on looking: a new revision may be the cure.
+    fn retry_at(&self, planned: Option<Timestamp>) -> Option<Timestamp> {
+        planned.or_else(|| schedule::next_check(&self.status, &self.settings))
+    }
+
+    fn up_to_date(&self, key: &str) -> bool {
+        // Where fetch finds the commit, a newer one that failed has the key of the image before it.
+        let failed = self
+            .status
+            .last_failure
+            .as_ref()
+            .is_some_and(|failure| failure.request_key.as_deref() == Some(key));
+        !failed && self.status.latest_image.as_ref().is_some_and(|image| image.request_key == key)
+    }
+
+    /// The row of the table.
+    fn stand(&self, progress: Option<&Progress>) -> Stand {
+        if let Some(build) = self.live_build() {
+            if build.plan.is_none() && self.may_be_check(build) {
+                return Stand::Checking;
+            }
+            return match progress {
+                Some(
+                    Progress::Waiting {
+                        refusal: Some(refusal), ..
+                    }
+                    | Progress::Unborn { refusal: Some(refusal) },
+                ) => Stand::Blocked(refusal.clone()),
+                Some(Progress::Unborn { .. }) if garbage::others_live(self.observed, &build.job, self.now) => {
+                    Stand::Queued("waits until the pod of the build before has ended".to_owned())
+                }
+                Some(Progress::Running {
+                    step: Some((step, since)), ..
+                }) => Stand::Building(self.told_step(*step, *since)),
+                _ => Stand::Building(None),
+            };
+        }
+        let key = match &self.resolution {
+            Resolution::Known { key, .. } => key.clone(),
+            Resolution::Failed(_) | Resolution::Unknown => unresolved_key(&self.observed.image.spec, &self.platform.hash),
+        };
+        let attempt = self
+            .status
+            .latest_build
+            .as_ref()
+            .filter(|build| build.request_key == key)
+            .map_or(0, |build| build.attempt);
+        match failure::standing(&self.status, &key, self.generation) {
+            _ if self.settings.suspended && self.up_to_date(&key) => Stand::UpToDate,
+            _ if self.settings.suspended => Stand::Suspended,
+            Some(failed) if failure::again(failed, attempt) => Stand::Retrying,
+            Some(_) => Stand::Failed,
+            None if self.up_to_date(&key) => Stand::UpToDate,
+            None => Stand::Resolving,
+        }
+    }
+
+    fn told_step(&self, step: Step, since: Timestamp) -> Option<Step> {
+        (self.now > since && self.now.duration_since(since).unsigned_abs() >= LONG_STEP).then_some(step)
+    }
+
+    /// What this decision knows of the source.
+    fn source_stand(&self) -> Option<SourceStand> {
+        if let Some((reason, message)) = &self.collected.source_failed {
+            return Some(SourceStand::Failed(*reason, message.clone()));
+        }
+        let resolved = |revision: &str| {
+            if self.settings.finder == (Finder::Fetch { poll: None }) {
+                SourceStand::NotPolled(revision.to_owned())
+            } else {
+                SourceStand::Resolved(revision.to_owned())
+            }
+        };
+        if self.collected.source_seen {
+            return self.status.source.as_ref().map(|source| resolved(&source.short));
+        }
+        match (&self.resolution, &self.settings.finder) {
+            (Resolution::Failed(failed), _)
+            | (
+                Resolution::Known {
+                    poll_failure: Some(failed),
+                    ..
+                },
+                _,
+            ) => Some(SourceStand::Failed(failed.reason, failed.message.clone())),
+            (
+                Resolution::Known {
+                    revision: Some(revision), ..
+                },
+                Finder::Operator,
+            ) if self.observed.source.answer.is_some() => Some(resolved(&revision.short())),
+            (Resolution::Unknown, _) if !self.settings.suspended && self.status.last_failure.is_none() => Some(SourceStand::Unknown),
+            _ => None,
+        }
+    }
+
+    /// Tells once that polls fail while the image is up to date.
+    fn tell_poll_failure(&mut self, before: &RobotImageStatus, source: Option<&SourceStand>) {
+        let Some(SourceStand::Failed(reason, message)) = source else {
+            return;
+        };
+        let told = self.notes.iter().any(|note| note.kind == NoteKind::Warning)
+            || before
+                .conditions
+                .iter()
+                .any(|c| c.type_ == robotimage_crds::api::condition::SOURCE_READY && c.status == "False");
+        if !told {
+            self.notes.push(Note::warning("SourceFailed", format!("{reason}: {message}")));
+        }
+    }
+
+    /// What the status announces and is not there yet, or there and not wanted.
+    fn actions(&self, progress: Option<&Progress>) -> Vec<Action> {
+        let mut actions = garbage::collect(&self.status, self.observed, self.now);
+        if let (Some(Progress::Unborn { .. }), Some(build), Resolution::Known { want, .. }) =
+            (progress, self.live_build(), &self.resolution)
+            && !garbage::others_live(self.observed, &build.job, self.now)
+        {
+            let input = JobInput {
+                image: &self.observed.image,
+                settings: &self.settings,
+                platform: self.platform,
+                build,
+                want,
+                now: self.now,
+            };
+            actions.push(Action::CreateJob(Box::new(job(&input))));
+        }
+        actions
+    }
+
+    /// When to look again.
+    fn again(&self, progress: Option<&Progress>) -> Option<Duration> {
+        let mut times: Vec<Timestamp> = Vec::new();
+        if let Look::At(time) = next_look(
+            &self.observed.image,
+            &self.settings,
+            &self.observed.source,
+            &self.platform.hash,
+            self.now,
+        ) && !self.observed.source.asking
+        {
+            times.push(time);
+        }
+        if self.live_build().is_some() {
+            times.push(schedule::later(self.now, RESYNC));
+            match progress {
+                Some(Progress::Waiting { since, podless, .. }) => {
+                    times.push(schedule::later(*since, self.platform.config.queue_limit.0));
+                    if *podless {
+                        times.push(schedule::later(self.now, PODLESS));
+                    }
+                }
+                Some(Progress::Running {
+                    step: Some((_, since)), ..
+                }) if self.told_step(Step::Fetch, *since).is_none() => {
+                    times.push(schedule::later(*since, LONG_STEP));
+                }
+                _ => {}
+            }
+        } else if !self.settings.suspended {
+            let planned = self
+                .status
+                .last_failure
+                .as_ref()
+                .and_then(|failed| failed.next_retry_at.as_ref())
+                .map(|time| time.0);
+            times.extend(self.retry_at(planned));
+        }
+        let first = times.into_iter().min()?;
+        Some(
+            first
+                .duration_since(self.now)
+                .max(jiff::SignedDuration::from_secs(1))
+                .unsigned_abs(),
+        )
+    }
+}

@@ -1,0 +1,239 @@
+//! What a resource asks for, with the platform's defaults filled in: the one place where the spec is read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use robotimage_crds::api::{Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec};
+use robotimage_crds::build::PlanRcc;
+use robotimage_crds::duration;
+
+use crate::config::{Platform, PollingMode};
+use crate::quantity::larger;
+
+/// Polling interval of a resource that names none.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
+/// Ended builds of each kind to keep, and at most.
+const DEFAULT_HISTORY: u32 = 5;
+const MOST_HISTORY: u32 = 10;
+
+/// A resource's wishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// No new builds and no polling.
+    pub suspended: bool,
+    /// How often a moving source is looked at.
+    pub interval: Duration,
+    /// The repository.
+    pub git: GitSource,
+    /// Who finds out the commit.
+    pub finder: Finder,
+    /// Folder of the source; empty for its root.
+    pub path: String,
+    /// The robot file.
+    pub robot_file: String,
+    /// The task, if chosen.
+    pub task: Option<String>,
+    /// The image.
+    pub image: ImageSettings,
+    /// Time for one attempt.
+    pub timeout: Duration,
+    /// Requests of each step, all three resources.
+    pub requests: BTreeMap<String, String>,
+    /// Limits of each step, all three resources, none below its request.
+    pub limits: BTreeMap<String, String>,
+    /// Succeeded builds to keep.
+    pub keep_succeeded: usize,
+    /// Failed builds to keep.
+    pub keep_failed: usize,
+}
+
+/// The image that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSettings {
+    /// Target repository.
+    pub repository: String,
+    /// Tags, unrendered.
+    pub tags: Vec<String>,
+    /// Secret to push with.
+    pub push_secret: Option<String>,
+    /// Secret to read the repository with.
+    pub pull_secret: Option<String>,
+    /// Platform.
+    pub platform: ImagePlatform,
+    /// Base image.
+    pub base: String,
+    /// Secret to read the base with.
+    pub base_secret: Option<String>,
+    /// Which rcc.
+    pub rcc: PlanRcc,
+    /// Secret to read the rcc image with.
+    pub rcc_secret: Option<String>,
+    /// Compression of layers.
+    pub compression: Compression,
+    /// `user:group`.
+    pub user: String,
+    /// Labels, unrendered.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, unrendered.
+    pub annotations: BTreeMap<String, String>,
+    /// Recipe version.
+    pub compatibility: u32,
+}
+
+/// Who finds out which commit is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finder {
+    /// Nobody needs to: the spec names it.
+    Pinned(String),
+    /// The operator asks the server.
+    Operator,
+    /// The fetch step does, with credentials that the operator does not read; looks again after `poll`, if at all.
+    Fetch {
+        /// Time between two looks; `None` when the platform polls nothing.
+        poll: Option<Duration>,
+    },
+}
+
+impl Settings {
+    /// Reads a spec. `None` when it names no source that this version knows.
+    pub fn of(spec: &RobotImageSpec, namespace: &str, platform: &Platform) -> Option<Self> {
+        let git = spec.source.git.clone()?;
+        let build = spec.build.clone().unwrap_or_default();
+        let resources = build.resources.unwrap_or_default();
+        let (requests, limits) = resources_of(
+            &resources.requests.unwrap_or_default(),
+            &resources.limits.unwrap_or_default(),
+            platform,
+        );
+        let asked = spec.interval.as_deref().and_then(duration::parse).unwrap_or(DEFAULT_INTERVAL);
+        let interval = asked.max(platform.config.min_interval.0);
+        let robot = spec.robot.clone().unwrap_or_default();
+        let history = spec.history.clone().unwrap_or_default();
+        let keep = |wish: Option<u32>| wish.unwrap_or(DEFAULT_HISTORY).clamp(1, MOST_HISTORY) as usize;
+        Some(Self {
+            suspended: spec.suspend.unwrap_or(false),
+            interval,
+            finder: finder(&git, namespace, interval, platform),
+            git,
+            path: spec.source.path.clone().unwrap_or_default(),
+            robot_file: robot.file.unwrap_or_else(|| "robot.yaml".to_owned()),
+            task: robot.task,
+            image: image_settings(spec, platform),
+            timeout: build
+                .timeout
+                .as_deref()
+                .and_then(duration::parse)
+                .unwrap_or(platform.config.build_timeout.0),
+            requests,
+            limits,
+            keep_succeeded: keep(history.succeeded),
+            keep_failed: keep(history.failed),
+        })
+    }
+
+    /// The reference, as the spec has it.
+    pub fn reference(&self) -> Option<&GitRef> {
+        self.git.reference.as_ref()
+    }
+
+    /// Secret of the source.
+    pub fn git_secret(&self) -> Option<&str> {
+        self.git.secret_ref.as_ref().map(|secret| secret.name.as_str())
+    }
+}
+
+fn finder(git: &GitSource, namespace: &str, interval: Duration, platform: &Platform) -> Finder {
+    if let Some(commit) = git.reference.as_ref().and_then(|reference| reference.commit.clone()) {
+        return Finder::Pinned(commit);
+    }
+    if git.secret_ref.is_none() || platform.reads_secrets_of(namespace) {
+        return Finder::Operator;
+    }
+    let polling = &platform.config.source_polling;
+    Finder::Fetch {
+        poll: (polling.mode != PollingMode::Off).then(|| interval.max(polling.pod_interval.0)),
+    }
+}
+
+fn image_settings(spec: &RobotImageSpec, platform: &Platform) -> ImageSettings {
+    let image = &spec.image;
+    let secret = |reference: &Option<robotimage_crds::api::LocalRef>| reference.as_ref().map(|secret| secret.name.clone());
+    let push_secret = secret(&image.secret_ref);
+    let pull_secret = secret(&image.pull_secret_ref).or_else(|| push_secret.clone());
+    let base = image.base.clone().unwrap_or_default();
+    // A base or rcc of the platform is read with the platform's Secret, one of the resource's with the resource's.
+    let base_secret = secret(&base.secret_ref)
+        .or_else(|| {
+            if base.image.is_none() {
+                platform.config.base.secret_name.clone()
+            } else {
+                None
+            }
+        })
+        .or_else(|| pull_secret.clone());
+    let rcc_secret = match &image.rcc {
+        Some(rcc) => secret(&rcc.secret_ref),
+        None => platform.config.rcc.secret_name.clone(),
+    }
+    .or_else(|| pull_secret.clone());
+    let rcc = image
+        .rcc
+        .as_ref()
+        .and_then(|rcc| {
+            rcc.image
+                .clone()
+                .map(PlanRcc::Image)
+                .or_else(|| rcc.http.clone().map(PlanRcc::Http))
+        })
+        .unwrap_or_else(|| platform.rcc.clone());
+    ImageSettings {
+        repository: image.repository.clone(),
+        tags: image.tags.clone().unwrap_or_else(|| vec!["{{source.short}}".to_owned()]),
+        push_secret,
+        pull_secret,
+        platform: image
+            .platforms
+            .as_deref()
+            .and_then(<[_]>::first)
+            .copied()
+            .unwrap_or(ImagePlatform::LinuxAmd64),
+        base: base.image.unwrap_or_else(|| platform.config.base.image.clone()),
+        base_secret,
+        rcc,
+        rcc_secret,
+        compression: image.compression.unwrap_or(platform.config.compression),
+        user: image.user.clone().unwrap_or_else(|| "1000:0".to_owned()),
+        labels: image.labels.clone().unwrap_or_default(),
+        annotations: image.annotations.clone().unwrap_or_default(),
+        compatibility: image.compatibility.unwrap_or(1),
+    }
+}
+
+/// All three resources in both maps: a namespace with a quota on limits refuses a pod that leaves one out. A limit is
+/// raised to a request that is larger, and a default request lowered to a limit that is smaller.
+fn resources_of(
+    requests: &BTreeMap<String, String>,
+    limits: &BTreeMap<String, String>,
+    platform: &Platform,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let defaults = &platform.config.resources;
+    let mut out = (BTreeMap::new(), BTreeMap::new());
+    for (name, least, most) in [
+        ("cpu", "100m", "2"),
+        ("memory", "256Mi", "2Gi"),
+        ("ephemeral-storage", "1Gi", "10Gi"),
+    ] {
+        let default_request = defaults.requests.get(name).map_or(least, String::as_str);
+        let default_limit = defaults.limits.get(name).map_or(most, String::as_str);
+        let (request, limit) = match (requests.get(name), limits.get(name)) {
+            (Some(request), Some(limit)) => (request.as_str(), larger(limit, request)),
+            (Some(request), None) => (request.as_str(), larger(default_limit, request)),
+            (None, Some(limit)) if larger(default_request, limit) == default_request => (limit.as_str(), limit.as_str()),
+            (None, Some(limit)) => (default_request, limit.as_str()),
+            (None, None) => (default_request, larger(default_limit, default_request)),
+        };
+        out.0.insert(name.to_owned(), request.to_owned());
+        out.1.insert(name.to_owned(), limit.to_owned());
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! Ended builds in the status: newest first, a bounded number of each kind, one entry a build number.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use robotimage_crds::api::{HistoryEntry, LatestBuild, RobotImageStatus};
+use robotimage_crds::duration;
+
+use super::defaults::Settings;
+use crate::observe::Revision;
+
+/// Outcome of a build that made an image.
+pub(super) const SUCCEEDED: &str = "Succeeded";
+
+/// Adds the entry of a build that ended now.
+pub(super) fn add(status: &mut RobotImageStatus, build: &LatestBuild, outcome: &str, digest: Option<String>, now: Timestamp) {
+    status.history.retain(|entry| entry.number != build.number);
+    let entry = HistoryEntry {
+        number: build.number,
+        digest,
+        revision: build
+            .revision
+            .as_deref()
+            .map(|text| Revision::parse(text).map_or_else(|| text.to_owned(), |revision| revision.short())),
+        reasons: build.reasons.iter().map(|reason| reason.kind.clone()).collect(),
+        outcome: outcome.to_owned(),
+        started_at: build.started_at.clone(),
+        duration: Some(elapsed(build.started_at.as_ref(), now)),
+    };
+    status.history.insert(0, entry);
+    status.history.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+}
+
+/// Drops what is beyond the limits.
+pub(super) fn trim(status: &mut RobotImageStatus, settings: &Settings) {
+    let (mut succeeded, mut failed) = (settings.keep_succeeded, settings.keep_failed);
+    status.history.retain(|entry| {
+        let left = if entry.outcome == SUCCEEDED { &mut succeeded } else { &mut failed };
+        let keep = *left > 0;
+        *left = left.saturating_sub(1);
+        keep
+    });
+}
+
+/// Time since a start, as the status writes it.
+pub(super) fn elapsed(from: Option<&Time>, to: Timestamp) -> String {
+    duration::format(
+        from.map(|from| to.duration_since(from.0))
+            .filter(|elapsed| elapsed.is_positive())
+            .unwrap_or_default()
+            .unsigned_abs(),
+    )
+}

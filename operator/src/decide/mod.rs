@@ -1,0 +1,35 @@
+//! What to do about one RobotImage: a pure function of what was observed, the platform, the time and a drawn number.
+//!
+//! Invariant: a decision is either one status write, or actions that the written status already announces, or nothing. So
+//! a crash between any two calls leaves a state from which the same decision follows again: a build's number is in the
+//! status before its Job exists, its result before its Job is deleted, and no action depends on memory.
+
+mod budget;
+mod collect;
+mod conditions;
+mod decision;
+mod defaults;
+mod failure;
+mod garbage;
+mod history;
+mod request_key;
+mod resolution;
+mod retry;
+mod schedule;
+mod start;
+mod verdict;
+
+pub use decision::{Action, Chance, Decision, Next, Note, NoteKind, decide};
+pub use defaults::{Finder, ImageSettings, Settings};
+pub use resolution::known_revision;
+pub use schedule::{Look, next_look};
+pub use verdict::{Failed, Progress, Verdict};
+
+/// Namespace and name, for messages and logs.
+pub fn full_name(image: &robotimage_crds::api::RobotImage) -> String {
+    format!(
+        "{}/{}",
+        image.metadata.namespace.as_deref().unwrap_or_default(),
+        image.metadata.name.as_deref().unwrap_or_default()
+    )
+}

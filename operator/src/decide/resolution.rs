@@ -1,0 +1,87 @@
+//! Which revision is meant: from the spec, from the operator's look-ups, from the status, or left to fetch.
+
+use robotimage_crds::api::{RobotImage, RobotImageStatus};
+use robotimage_crds::build::Want;
+
+use super::defaults::{Finder, Settings};
+use super::request_key::request_key;
+use crate::observe::{Revision, SourceKnowledge};
+use crate::source::SourceFailure;
+
+/// Name that stands for a commit given by its id.
+pub(super) const PINNED: &str = "commit";
+
+/// What is known of the revision.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Resolution {
+    /// Something that can be built.
+    Known {
+        /// What the plan says.
+        want: Want,
+        /// Its request key.
+        key: String,
+        /// The commit, unless fetch finds it out.
+        revision: Option<Revision>,
+        /// The last look-up failed; this is what was known before.
+        poll_failure: Option<SourceFailure>,
+    },
+    /// The server was asked and there is no commit.
+    Failed(SourceFailure),
+    /// Nobody has answered yet.
+    Unknown,
+}
+
+/// What is known of the revision that the spec means.
+pub(super) fn resolve(image: &RobotImage, settings: &Settings, knowledge: &SourceKnowledge, platform_hash: &str) -> Resolution {
+    let known = |want: Want, revision: Option<Revision>, poll_failure| Resolution::Known {
+        key: request_key(&image.spec, &want, platform_hash),
+        want,
+        revision,
+        poll_failure,
+    };
+    match &settings.finder {
+        Finder::Pinned(commit) => {
+            let revision = Revision {
+                reference: PINNED.to_owned(),
+                commit: commit.clone(),
+            };
+            known(want_of(&revision), Some(revision), None)
+        }
+        Finder::Fetch { .. } => known(Want::Reference(settings.reference().cloned()), None, None),
+        Finder::Operator => {
+            let failure = match knowledge.answer.as_ref().map(|answer| &answer.result) {
+                Some(Ok(revision)) => return known(want_of(revision), Some(revision.clone()), None),
+                Some(Err(failure)) => Some(failure.clone()),
+                None => None,
+            };
+            match (known_revision(image, platform_hash), failure) {
+                (Some(revision), failure) => known(want_of(&revision), Some(revision), failure),
+                (None, Some(failure)) => Resolution::Failed(failure),
+                (None, None) => Resolution::Unknown,
+            }
+        }
+    }
+}
+
+/// The revision in the status, when a build or image of exactly this spec was made from it. After a restart, and while the
+/// server cannot be asked, it stands for an answer.
+pub fn known_revision(image: &RobotImage, platform_hash: &str) -> Option<Revision> {
+    let status = image.status.as_ref()?;
+    let revision = Revision::parse(&status.source.as_ref()?.revision)?;
+    let key = request_key(&image.spec, &want_of(&revision), platform_hash);
+    keys(status).any(|known| *known == key).then_some(revision)
+}
+
+fn keys(status: &RobotImageStatus) -> impl Iterator<Item = &String> {
+    let image = status.latest_image.as_ref().map(|image| &image.request_key);
+    let build = status.latest_build.as_ref().map(|build| &build.request_key);
+    let failure = status.last_failure.as_ref().and_then(|failure| failure.request_key.as_ref());
+    [image, build, failure].into_iter().flatten()
+}
+
+fn want_of(revision: &Revision) -> Want {
+    Want::Commit {
+        id: revision.commit.clone(),
+        reference: revision.reference.clone(),
+    }
+}

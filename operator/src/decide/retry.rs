@@ -1,0 +1,136 @@
+//! When a failure is tried again.
+//!
+//! Invariant: every failure has a plan that ends: three counted retries with backoff, a bounded number of uncounted ones,
+//! then slowly or not at all. Randomness is an argument.
+
+use std::time::Duration;
+
+use robotimage_crds::reason::{Reason, Retry};
+
+/// Counted retries of one request after its first attempt.
+pub(super) const RETRIES: u32 = 3;
+/// Attempts of one build number in all, those included that do not count.
+pub(super) const MOST_ATTEMPTS: u32 = 10;
+
+const FIRST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(300);
+const FIRST_SLOW: Duration = Duration::from_secs(600);
+const LONGEST_SLOW: Duration = Duration::from_secs(6 * 3600);
+/// The longest wait that another side can ask of us.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// The same again, after this time. The resource is at work.
+    Again(Duration),
+    /// Only a change helps, but the change may be one that nobody sees: again after this long time. The resource is stalled.
+    Slowly(Duration),
+    /// Only a change helps.
+    Never,
+}
+
+/// A failure's circumstances.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    /// Why.
+    pub reason: Reason,
+    /// Failures of this request that count, this one included.
+    pub attempts: u32,
+    /// Attempt of the build number; 0 for a failed look-up.
+    pub attempt: u32,
+    /// What the other side asked for.
+    pub asked: Option<Duration>,
+}
+
+/// What follows. `chance` in 0..1.
+pub(super) fn plan(of: Circumstances, chance: f64) -> Plan {
+    let jittered = |longest: Duration| longest.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0));
+    let slow = |times: u32| Plan::Slowly(jittered(doubled(FIRST_SLOW, times, LONGEST_SLOW)));
+    match of.reason.retry() {
+        Retry::Never => Plan::Never,
+        Retry::Slowly => slow(of.attempts.saturating_sub(1)),
+        Retry::Backoff if of.attempts > RETRIES || of.attempt >= MOST_ATTEMPTS => slow(of.attempts.saturating_sub(RETRIES + 1)),
+        Retry::Backoff => {
+            let longest = doubled(FIRST, of.attempts.max(of.attempt).saturating_sub(1), LONGEST);
+            let drawn = longest.mul_f64(chance.clamp(0.0, 1.0)).max(Duration::from_secs(1));
+            Plan::Again(drawn.max(of.asked.unwrap_or_default().min(LONGEST_ASKED)))
+        }
+    }
+}
+
+/// `first` doubled `times` times, at most `longest`.
+pub(super) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    first
+        .checked_mul(2_u32.saturating_pow(times.min(30)))
+        .unwrap_or(longest)
+        .min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(reason: Reason, attempts: u32, attempt: u32) -> Circumstances {
+        Circumstances {
+            reason,
+            attempts,
+            attempt,
+            asked: None,
+        }
+    }
+
+    #[test]
+    fn three_counted_retries_then_slowly() {
+        for attempts in 1..=3 {
+            assert!(matches!(
+                plan(of(Reason::RegistryUnavailable, attempts, attempts), 0.5),
+                Plan::Again(_)
+            ));
+        }
+        assert_eq!(
+            plan(of(Reason::RegistryUnavailable, 4, 4), 0.5),
+            Plan::Slowly(Duration::from_secs(600))
+        );
+        assert_eq!(
+            plan(of(Reason::RegistryUnavailable, 5, 1), 0.5),
+            Plan::Slowly(Duration::from_secs(1200))
+        );
+    }
+
+    #[test]
+    fn what_does_not_count_is_bounded_too() {
+        assert!(matches!(plan(of(Reason::ResultUnreadable, 0, 9), 0.5), Plan::Again(_)));
+        assert!(matches!(plan(of(Reason::ResultUnreadable, 0, 10), 0.5), Plan::Slowly(_)));
+    }
+
+    #[test]
+    fn slow_retries_double_to_six_hours() {
+        let seconds = |attempts| match plan(of(Reason::GitAuthFailed, attempts, 1), 0.5) {
+            Plan::Slowly(after) => after.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([1, 2, 3, 6, 7, 99].map(seconds), [600, 1200, 2400, 19_200, 21_600, 21_600]);
+        assert_eq!(plan(of(Reason::RobotYamlInvalid, 1, 1), 0.5), Plan::Never);
+    }
+
+    #[test]
+    fn full_jitter_within_a_growing_bound_and_a_wish_that_is_bounded() {
+        let after = |attempts, chance| match plan(of(Reason::SourceUnreachable, attempts, 0), chance) {
+            Plan::Again(after) => after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after(1, 0.0), Duration::from_secs(1));
+        assert_eq!(after(1, 1.0), Duration::from_secs(10));
+        assert_eq!(after(3, 1.0), Duration::from_secs(40));
+        let asked = |seconds| {
+            let circumstances = Circumstances {
+                asked: Some(Duration::from_secs(seconds)),
+                ..of(Reason::RegistryRateLimited, 1, 1)
+            };
+            plan(circumstances, 0.5)
+        };
+        assert_eq!(asked(90), Plan::Again(Duration::from_secs(90)));
+        assert_eq!(asked(86_400), Plan::Again(Duration::from_secs(3600)));
+    }
+}

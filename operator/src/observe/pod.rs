@@ -1,0 +1,235 @@
+//! A build pod, as far as decisions need it: the state of its three containers, and why it does not start.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use robotimage_crds::build::Step;
+use robotimage_crds::reason::Reason;
+
+use super::job::controller;
+use crate::text;
+
+/// How long past its grace period a pod may take to end before its node counts as lost.
+const LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// Why a pod does not come to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Unschedulable, BuilderImagePullFailed, QuotaExceeded or PodRejected.
+    pub reason: Reason,
+    /// The same text as long as the cause is the same.
+    pub message: String,
+}
+
+/// A build pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Name, for messages to the log.
+    pub name: String,
+    /// UID of the Job that controls it.
+    pub owner: String,
+    /// Pending, Running, Succeeded, Failed or Unknown.
+    pub phase: String,
+    /// `status.reason`, for example Evicted or DeadlineExceeded.
+    pub reason: String,
+    /// `status.message`, one line.
+    pub message: String,
+    /// Reason of a DisruptionTarget condition.
+    pub disruption: Option<String>,
+    /// When it must be gone: deletion with its grace period.
+    pub deletion: Option<Timestamp>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Why it does not start.
+    pub refusal: Option<Refusal>,
+    /// Its containers, in the order of the steps.
+    pub containers: Vec<ContainerView>,
+}
+
+/// A container of a build pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its step.
+    pub step: Step,
+    /// Where it is.
+    pub state: ContainerState,
+}
+
+/// State of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Not started yet.
+    Waiting {
+        /// The kubelet's reason, for example PodInitializing or ErrImagePull.
+        reason: String,
+    },
+    /// Started.
+    Running {
+        /// When.
+        started: Option<Timestamp>,
+    },
+    /// Ended.
+    Ended {
+        /// Exit code.
+        code: i32,
+        /// The kubelet's reason, for example Completed, Error or OOMKilled.
+        reason: String,
+        /// The termination message: the step's report, if it is one.
+        message: String,
+        /// When it started.
+        started: Option<Timestamp>,
+        /// When it ended.
+        finished: Option<Timestamp>,
+    },
+}
+
+impl PodView {
+    /// Reads a pod.
+    pub fn of(pod: &Pod) -> Self {
+        let status = pod.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let statuses: Vec<ContainerStatus> = status
+            .init_container_statuses
+            .unwrap_or_default()
+            .into_iter()
+            .chain(status.container_statuses.unwrap_or_default())
+            .collect();
+        let containers = Step::ALL
+            .into_iter()
+            .filter_map(|step| {
+                let status = statuses.iter().find(|status| status.name == step.as_str())?;
+                Some(ContainerView {
+                    step,
+                    state: state(status),
+                })
+            })
+            .collect::<Vec<_>>();
+        let unscheduled = conditions
+            .iter()
+            .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
+        let refusal = unscheduled
+            .map(|condition| Refusal {
+                reason: Reason::Unschedulable,
+                message: text::line(
+                    &format!(
+                        "no node can take the build pod: {}",
+                        condition.message.as_deref().unwrap_or("no reason is told")
+                    ),
+                    300,
+                ),
+            })
+            .or_else(|| containers.iter().find_map(|container| waiting_refusal(&container.state)));
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            owner: controller(pod.metadata.owner_references.as_deref()).unwrap_or_default(),
+            phase: status.phase.unwrap_or_default(),
+            reason: status.reason.unwrap_or_default(),
+            message: text::line(&status.message.unwrap_or_default(), 300),
+            disruption: conditions
+                .iter()
+                .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
+                .and_then(|c| c.reason.clone()),
+            deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            refusal,
+            containers,
+        }
+    }
+
+    /// Whether nothing more of the build runs in it: it ended, a step failed (the later ones do not start then), publish
+    /// ended, or its node has not answered for a minute past its grace period.
+    pub fn ended(&self, now: Timestamp) -> bool {
+        let over = |container: &ContainerView| match container.state {
+            ContainerState::Ended { code, .. } => code != 0 || container.step == Step::Publish,
+            _ => false,
+        };
+        matches!(self.phase.as_str(), "Succeeded" | "Failed") || self.containers.iter().any(over) || self.lost(now)
+    }
+
+    /// Whether its node has not answered for a minute past its grace period.
+    pub fn lost(&self, now: Timestamp) -> bool {
+        self.deletion
+            .is_some_and(|at| at.saturating_add(LOST_AFTER).is_ok_and(|limit| limit < now))
+    }
+
+    /// Whether any container has started.
+    pub fn started(&self) -> bool {
+        self.containers
+            .iter()
+            .any(|container| !matches!(container.state, ContainerState::Waiting { .. }))
+    }
+
+    /// The container of a step.
+    pub fn container(&self, step: Step) -> Option<&ContainerState> {
+        self.containers
+            .iter()
+            .find(|container| container.step == step)
+            .map(|container| &container.state)
+    }
+}
+
+fn state(status: &ContainerStatus) -> ContainerState {
+    let state = status.state.clone().unwrap_or_default();
+    if let Some(ended) = state.terminated {
+        ContainerState::Ended {
+            code: ended.exit_code,
+            reason: ended.reason.unwrap_or_default(),
+            message: ended.message.unwrap_or_default(),
+            started: ended.started_at.map(|time| time.0),
+            finished: ended.finished_at.map(|time| time.0),
+        }
+    } else if let Some(running) = state.running {
+        ContainerState::Running {
+            started: running.started_at.map(|time| time.0),
+        }
+    } else {
+        ContainerState::Waiting {
+            reason: state.waiting.and_then(|waiting| waiting.reason).unwrap_or_default(),
+        }
+    }
+}
+
+/// The kubelet's messages change with each of its tries; ours must not, or every try would be a status write.
+fn waiting_refusal(state: &ContainerState) -> Option<Refusal> {
+    let ContainerState::Waiting { reason } = state else { return None };
+    let refusal = |reason, message: &str| {
+        Some(Refusal {
+            reason,
+            message: message.to_owned(),
+        })
+    };
+    match reason.as_str() {
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => refusal(
+            Reason::BuilderImagePullFailed,
+            "the node cannot pull the builder image; the pod's events say why",
+        ),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => refusal(
+            Reason::PodRejected,
+            "the node cannot create the build pod's container; the pod's events say why",
+        ),
+        _ => None,
+    }
+}
+
+/// What an event of a Job says about its missing pod. Names of pods, which are new at each try, are left out.
+pub fn refusal_of_event(event: &Event) -> Option<Refusal> {
+    if event.reason.as_deref() != Some("FailedCreate") {
+        return None;
+    }
+    let message = event.message.clone().unwrap_or_default();
+    let reason = if message.contains("exceeded quota") {
+        Reason::QuotaExceeded
+    } else {
+        Reason::PodRejected
+    };
+    let told = message.split_once("\" is forbidden: ").map_or(message.as_str(), |(_, told)| told);
+    Some(Refusal {
+        reason,
+        message: text::line(&format!("the cluster refuses the build pod: {told}"), 300),
+    })
+}
