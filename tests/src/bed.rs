@@ -17,6 +17,7 @@ use crate::git::GitRoot;
 use crate::image;
 use crate::index::PackageIndex;
 use crate::instance::Instance;
+use crate::machine::WHOLE;
 use crate::node::{self, Node};
 use crate::parts;
 use crate::process::{Identity, Lifetime, Part, Place, Spec, ready};
@@ -32,6 +33,8 @@ const PUBLIC_REGISTRY_PORT: u16 = 5001;
 /// Everything that a user of a test bed needs to know; `testbed env` prints it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddressBook {
+    /// Whether it stays when the process that started it ends: only then may others attach to it.
+    pub lifetime: Lifetime,
     /// Which instance.
     pub instance: Instance,
     /// The administrator's kubeconfig.
@@ -145,6 +148,7 @@ impl Bed {
         let certificates = format!("{}\n{}", index.ca_pem()?.trim_end(), site.authority.pem()?);
         fs::write(&ca_bundle, certificates).map_err(Error::io("write", &ca_bundle))?;
         let book = AddressBook {
+            lifetime: site.lifetime,
             instance: node.instance(),
             kubeconfig: node.kubeconfig(),
             base_image: public.at().reference(base::NAME),
@@ -163,7 +167,7 @@ impl Bed {
             ca: site.authority.certificate(),
             tools,
         };
-        let path = site.folder.join("bed.json");
+        let path = site.folder.join(WHOLE);
         let text = serde_json::to_vec_pretty(&book).expect("invariant: plain data");
         fs::write(&path, text).map_err(Error::io("write", &path))?;
         Ok(Self {
@@ -180,12 +184,12 @@ impl Bed {
         let mut missing = cache.root().join("run");
         for instance in Instance::all().filter(|i| wanted.as_ref().is_none_or(|wanted| *wanted == i.to_string())) {
             let run = cache.run_dir(instance);
-            let path = run.join("bed.json");
+            let path = run.join(WHOLE);
             let Ok(bytes) = fs::read(&path) else { continue };
+            let book: AddressBook = serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Other(format!("{} is damaged ({error}); run `testbed down`", path.display())))?;
             match Node::attach(&run) {
-                Ok(node) => {
-                    let book = serde_json::from_slice(&bytes)
-                        .map_err(|error| Error::Other(format!("{} is damaged ({error}); run `testbed down`", path.display())))?;
+                Ok(node) if book.lifetime == Lifetime::Kept => {
                     return Ok(Self {
                         book,
                         own: None,
@@ -193,7 +197,7 @@ impl Bed {
                         cache: cache.clone(),
                     });
                 }
-                Err(_) => missing = run,
+                _ => missing = run,
             }
         }
         Err(Error::NotRunning(missing))
@@ -207,10 +211,18 @@ impl Bed {
             let cache = Cache::open()?;
             match Self::attach(&cache) {
                 Err(Error::NotRunning(_)) => Self::start(&cache, Lifetime::Harness).await.map(Arc::new),
-                attached => attached.map(Arc::new),
+                attached => attached.and_then(|bed| bed.check().map(|()| Arc::new(bed))),
             }
         };
         SHARED.get_or_try_init(start).await.cloned()
+    }
+
+    /// An error when a part has ended since the start, which would otherwise be met as a refused connection somewhere.
+    pub fn check(&self) -> Result<()> {
+        match self.node.parts().iter().find(|part| !part.is_alive()) {
+            Some(part) => Err(part.failure("has ended since the test bed was started (`testbed down`, then `testbed up`)")),
+            None => Ok(()),
+        }
     }
 
     /// All addresses.

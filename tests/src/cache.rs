@@ -4,12 +4,15 @@
 //! hash of everything that it was built from, and of several processes that want it one builds and the others wait.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::process;
 
 /// The cache folder of this user.
 #[derive(Debug, Clone)]
@@ -91,6 +94,26 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Moves a folder out of the way at once, when it is there, and removes it in the background: a cluster leaves thousands
+/// of files, and their removal takes many seconds on a disk that is busy with builds.
+pub(crate) fn discard(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let trash = path.with_file_name("trash");
+    fs::create_dir_all(&trash).map_err(Error::io("create", &trash))?;
+    let place = tempfile::tempdir_in(&trash)
+        .map_err(Error::io("create a folder in", &trash))?
+        .keep();
+    fs::rename(path, place.join("run")).map_err(Error::io("rename", path))?;
+    let all = fs::read_dir(&trash).map_err(Error::io("list", &trash))?;
+    let mut remove = Command::new("rm");
+    // With what an earlier removal did not finish. In a group of its own: an interrupt of this program must not stop it.
+    remove.arg("-rf").args(all.flatten().map(|entry| entry.path())).process_group(0);
+    remove.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    process::spawn(remove).map(drop).map_err(Error::io("remove", &trash))
+}
+
 /// Hex SHA-256 over the inputs, each with its length, so that moving a byte from one to the next changes it.
 fn key(inputs: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
@@ -143,6 +166,23 @@ mod tests {
         assert_eq!(failed.unwrap_err().to_string(), "no network");
         let path = cache.artifact("sample", &[b"1"], "again", |_| Ok(())).unwrap();
         assert!(!path.join("half").exists());
+    }
+
+    #[test]
+    fn a_discarded_folder_is_gone_at_once_and_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0");
+        for _ in 0..2 {
+            fs::create_dir_all(path.join("deep/inside")).unwrap();
+            discard(&path).unwrap();
+            assert!(!path.exists());
+        }
+        discard(&path).unwrap();
+        let end = Instant::now() + std::time::Duration::from_secs(10);
+        while fs::read_dir(folder.path().join("trash")).unwrap().next().is_some() {
+            assert!(Instant::now() < end, "the trash is still there");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     #[test]

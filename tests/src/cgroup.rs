@@ -16,6 +16,7 @@ pub(crate) fn create(name: &str) -> Result<()> {
     for tree in trees()? {
         let folder = tree.join(name);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        delegate(&tree)?;
         // A new cpuset is empty, and nothing can run in it.
         for file in ["cpuset.mems", "cpuset.cpus"] {
             let (from, to) = (tree.join(file), folder.join(file));
@@ -24,6 +25,18 @@ pub(crate) fn create(name: &str) -> Result<()> {
                 fs::write(&to, value).map_err(Error::io("write", &to))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// In version 2 a folder has the controllers that its parent hands down, and the kubelet demands most of them.
+fn delegate(tree: &Path) -> Result<()> {
+    let control = tree.join("cgroup.subtree_control");
+    let Ok(controllers) = fs::read_to_string(tree.join("cgroup.controllers")) else {
+        return Ok(());
+    };
+    for controller in controllers.split_whitespace() {
+        fs::write(&control, format!("+{controller}")).map_err(Error::io("hand down controllers in", &control))?;
     }
     Ok(())
 }

@@ -36,6 +36,11 @@ sleep infinity &
 while :; do wait; done
 "#;
 
+/// The file with the [`MachineState`].
+const STATE: &str = "machine.json";
+/// The file that says that a test bed is whole; see [`crate::bed`].
+pub(crate) const WHOLE: &str = "bed.json";
+
 /// What is remembered of a machine, also across processes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MachineState {
@@ -47,6 +52,16 @@ pub struct MachineState {
     pub init: Identity,
     /// What started it and dies with it.
     pub wrapper: Identity,
+    /// The process that called [`Machine::start`].
+    pub owner: Identity,
+}
+
+impl MachineState {
+    /// Whether it runs and somebody has use for it: a kept bed that never became whole, because its `testbed up` was
+    /// interrupted, has none.
+    fn is_in_use(&self) -> bool {
+        self.init.is_alive() && (self.owner.is_alive() || self.run_dir.join(WHOLE).exists())
+    }
 }
 
 /// A running machine; dropping it ends everything inside, unless it is kept.
@@ -63,7 +78,7 @@ impl Machine {
         let mut reasons = Vec::new();
         for instance in Instance::all() {
             let run_dir = cache.run_dir(instance);
-            if let Some(state) = read_state(&run_dir).filter(|state| state.init.is_alive()) {
+            if let Some(state) = read_state(&run_dir).filter(MachineState::is_in_use) {
                 reasons.push(format!("instance {instance} runs as process {}", state.init.pid));
                 continue;
             }
@@ -82,20 +97,11 @@ impl Machine {
         let spec = Spec {
             name: "machine".into(),
             program: "unshare".into(),
-            args: [
-                "--pid",
-                "--fork",
-                "--kill-child=KILL",
-                "--mount",
-                "--mount-proc",
-                "--net",
-                "--uts",
-                "--propagation",
-            ]
-            .into_iter()
-            .chain(["private", "bash", "-c", INIT])
-            .map(String::from)
-            .collect(),
+            args: ["--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc", "--net", "--uts"]
+                .into_iter()
+                .chain(["--propagation", "private", "bash", "-c", INIT])
+                .map(String::from)
+                .collect(),
             env: BTreeMap::from([
                 ("RUN".into(), run_dir.display().to_string()),
                 ("NAME".into(), format!("node{instance}")),
@@ -110,17 +116,30 @@ impl Machine {
             outer.kill();
             return Err(outer.failure("made no namespaces (root and CAP_SYS_ADMIN are needed)"));
         };
-        let machine = Self {
-            state: MachineState {
-                instance,
-                run_dir,
-                init,
-                wrapper: outer.identity(),
-            },
-            lifetime,
+        let own = i32::try_from(std::process::id()).expect("invariant: Linux process ids fit in 31 bits");
+        let owner = Identity::of(own).expect("invariant: this process runs");
+        let state = MachineState {
+            instance,
+            run_dir,
+            init,
+            wrapper: outer.identity(),
+            owner,
         };
-        machine.write_state()?;
-        let ready = machine.state.run_dir.join("machine-ready");
+        let machine = Self { state, lifetime };
+        match machine.set_up(&outer) {
+            Ok(()) => Ok(machine),
+            Err(error) => {
+                // Its log stays, because the error names it.
+                machine.abandon()?;
+                std::mem::forget(machine);
+                Err(error)
+            }
+        }
+    }
+
+    fn set_up(&self, outer: &Part) -> Result<()> {
+        self.write_state()?;
+        let ready = self.state.run_dir.join("machine-ready");
         let end = Instant::now() + Duration::from_secs(20);
         while !ready.exists() {
             if !outer.is_alive() || Instant::now() > end {
@@ -128,9 +147,13 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        cgroup::create(&instance.interface())?;
-        machine.connect()?;
-        Ok(machine)
+        cgroup::create(&self.state.instance.interface())?;
+        self.connect()
+    }
+
+    /// Whether somebody has use for it; see [`sweep`].
+    pub fn is_in_use(&self) -> bool {
+        self.state.is_in_use()
     }
 
     /// A machine that another process started and keeps.
@@ -232,7 +255,7 @@ RULES"
     }
 
     fn write_state(&self) -> Result<()> {
-        let path = self.state.run_dir.join("machine.json");
+        let path = self.state.run_dir.join(STATE);
         let text = serde_json::to_vec(&self.state).expect("invariant: plain data");
         fs::write(&path, text).map_err(Error::io("write", &path))
     }
@@ -240,7 +263,7 @@ RULES"
     /// Ends everything inside and removes what the host had of it, its folder included.
     pub fn stop(&self) -> Result<()> {
         self.abandon()?;
-        cache::remove(&self.state.run_dir)
+        cache::discard(&self.state.run_dir)
     }
 
     /// The same, but the folder with the logs stays until the instance is used again.
@@ -263,18 +286,26 @@ impl Drop for Machine {
 /// Ends what an instance still runs and removes what it left, after a crash or on request. Its folder goes too.
 pub fn sweep(cache: &Cache, instance: Instance) -> Result<()> {
     let run_dir = cache.run_dir(instance);
+    let path = run_dir.join(STATE);
     let Some(state) = read_state(&run_dir) else {
-        // Without a state file there is nothing that we know to be ours, except an empty or half-made folder.
-        return cache::remove(&run_dir);
+        if path.exists() {
+            // Of another version, perhaps of a machine that runs: blind removal would tear it apart.
+            return Err(Error::Other(format!(
+                "{} cannot be read; end that test bed with the program that started it, then remove {}",
+                path.display(),
+                run_dir.display()
+            )));
+        }
+        return cache::discard(&run_dir);
     };
     crate::bed::end_processes(&run_dir);
     end(&state);
     clean(instance)?;
-    cache::remove(&run_dir)
+    cache::discard(&run_dir)
 }
 
 fn read_state(run_dir: &Path) -> Option<MachineState> {
-    let bytes = fs::read(run_dir.join("machine.json")).ok()?;
+    let bytes = fs::read(run_dir.join(STATE)).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 

@@ -345,7 +345,8 @@ async fn schedulable(client: &Client) -> Result<(), String> {
     accounts.get("default").await.map(drop).map_err(|error| error.to_string())
 }
 
-/// The host's name servers, as seen from another network namespace: a loopback address there is another machine's.
+/// The host's name servers, as seen from another network namespace: a loopback address there is another machine's, and
+/// the node speaks IPv4 only.
 fn resolvers() -> Result<Vec<String>> {
     for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -353,14 +354,14 @@ fn resolvers() -> Result<Vec<String>> {
             .lines()
             .filter_map(|line| line.strip_prefix("nameserver "))
             .map(|address| address.trim().to_owned())
-            .filter(|address| !address.starts_with("127.") && address != "::1")
+            .filter(|address| !address.starts_with("127.") && !address.contains(':'))
             .collect();
         if !found.is_empty() {
             return Ok(found);
         }
     }
     Err(Error::Other(
-        "/etc/resolv.conf names no server that a pod could reach (only loopback addresses)".into(),
+        "/etc/resolv.conf names no server that a pod could reach (only loopback and IPv6 addresses)".into(),
     ))
 }
 

@@ -1,5 +1,7 @@
 //! The servers of our own, asked by the real git over loopback: they work, and they misbehave as told.
 
+#![allow(clippy::unwrap_used)] // a suite says what is wrong by panicking
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;

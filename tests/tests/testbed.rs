@@ -1,5 +1,7 @@
 //! The test bed itself: it starts, does real work, can be broken, says what failed, and leaves nothing.
 
+#![allow(clippy::unwrap_used)] // a suite says what is wrong by panicking
+
 mod leftovers;
 
 use std::io::{BufRead, BufReader};
@@ -262,4 +264,38 @@ async fn a_process_dies_before_or_after_a_chosen_write() {
     let left: Vec<ConfigMap> = namespace.api().list(&kube::api::ListParams::default()).await.unwrap().items;
     assert_eq!(left.len(), 3, "the two, and the cluster's root certificate");
     namespace.delete().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs root and the real parts: make test runs it"]
+async fn an_interrupted_up_is_swept() {
+    let cache = Cache::open().unwrap();
+    let testbed = env!("CARGO_BIN_EXE_testbed");
+    let mut up = Command::new(testbed)
+        .args(["up", "--another"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let own = up.id().to_string();
+    // It is interrupted when its node is half started.
+    let owned = |instance: &robotimage_tests::Instance| {
+        let run = cache.run_dir(*instance);
+        let state = std::fs::read_to_string(run.join("machine.json")).unwrap_or_default();
+        state.contains(&format!("\"owner\":{{\"pid\":{own},")) && run.join("log/etcd.log").exists()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    let instance = loop {
+        if let Some(instance) = robotimage_tests::Instance::all().find(owned) {
+            break instance;
+        }
+        assert!(Instant::now() < end && up.try_wait().unwrap().is_none(), "the node did not start");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    up.kill().unwrap();
+    up.wait().unwrap();
+    assert!(Host::look(&cache, instance).has_processes(), "what is kept outlives its starter");
+    let swept = Command::new(testbed).arg("sweep").output().unwrap();
+    assert!(swept.status.success(), "{}", String::from_utf8_lossy(&swept.stderr));
+    let after = Host::look(&cache, instance);
+    assert!(after.is_clean(), "{after:?}");
 }
