@@ -18,6 +18,7 @@ mod task;
 pub(crate) mod yaml;
 
 pub use choice::EnvironmentFile;
+pub(crate) use environment::credentials_in;
 pub use error::{Error, Location, Role};
 pub use file::MAX_FILE_BYTES;
 pub use model::{Robot, load, parse};

@@ -6,6 +6,7 @@ mod credentials;
 mod dependency;
 mod local;
 
+pub(crate) use credentials::find as credentials_in;
 use serde::Serialize;
 
 use super::error::{Error, Location, Role};
