@@ -84,6 +84,15 @@ impl Namespace {
         Self::create(bed, &format!("{prefix}-{}-{count}", std::process::id())).await
     }
 
+    /// One that is there, with a client of its own: a client does not outlive the runtime that made it.
+    pub async fn open(bed: &Bed, name: &str) -> Result<Self> {
+        let client = bed.node().client().await?;
+        Ok(Self {
+            name: name.to_owned(),
+            client,
+        })
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -163,4 +172,12 @@ impl Namespace {
             "imagePullSecrets": [{"name": REGISTRY_SECRET}]});
         self.apply::<k8s_openapi::api::core::v1::ServiceAccount>(account).await.map(drop)
     }
+}
+
+/// Names of the namespaces that [`Namespace::create`] made and that are still there.
+pub async fn all(bed: &Bed) -> Result<Vec<String>> {
+    let api: Api<Object> = Api::all(bed.node().client().await?);
+    let params = kube::api::ListParams::default().labels("robotimage.dev/testbed=true");
+    let list = api.list(&params).await.map_err(Error::cluster("list of namespaces"))?;
+    Ok(list.items.into_iter().filter_map(|object| object.metadata.name).collect())
 }

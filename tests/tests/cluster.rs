@@ -4,3 +4,21 @@
 
 #[path = "cluster/api.rs"]
 mod api;
+#[path = "cluster/at_rest.rs"]
+mod at_rest;
+#[path = "cluster/bad_inputs.rs"]
+mod bad_inputs;
+#[path = "cluster/faults.rs"]
+mod faults;
+#[path = "cluster/happy.rs"]
+mod happy;
+#[path = "cluster/isolation.rs"]
+mod isolation;
+#[path = "cluster/kill.rs"]
+mod kill;
+#[path = "cluster/local.rs"]
+mod local;
+#[path = "cluster/objects.rs"]
+mod objects;
+#[path = "cluster/setup.rs"]
+mod setup;

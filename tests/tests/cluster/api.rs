@@ -10,6 +10,8 @@ use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::{Bed, Namespace};
 use serde_json::{Value, json};
 
+use crate::objects::merge;
+
 /// Makes a base object bad (or differently good) by a JSON merge patch.
 struct Case {
     name: &'static str,
@@ -35,24 +37,6 @@ fn smallest() -> Value {
     })
 }
 
-/// JSON merge patch, RFC 7386.
-fn merge(into: &mut Value, change: &Value) {
-    let Value::Object(fields) = change else {
-        *into = change.clone();
-        return;
-    };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (name, value) in fields {
-        if value.is_null() {
-            into.as_object_mut().map(|object| object.remove(name));
-        } else {
-            merge(&mut into[name], value);
-        }
-    }
-}
-
 fn changed(change: &Value) -> Value {
     let mut object = smallest();
     merge(&mut object, change);
@@ -60,7 +44,7 @@ fn changed(change: &Value) -> Value {
 }
 
 /// The definition, as the chart would install it, so that a later installation by Helm takes it over.
-async fn install_definition(bed: &Bed) -> robotimage_tests::Result<()> {
+fn install_definition(bed: &Bed) -> robotimage_tests::Result<()> {
     let mut definition = serde_json::to_value(custom_resource_definition()).expect("a definition is plain data");
     merge(
         &mut definition["metadata"],
@@ -74,12 +58,19 @@ async fn install_definition(bed: &Bed) -> robotimage_tests::Result<()> {
     );
     let kubectl = Kubectl::within(bed, "default");
     kubectl.apply(&definition.to_string())?;
-    kubectl.run(&["wait", "--for=condition=Established", "crd/robotimages.robotimage.dev", "--timeout=30s"]).map(drop)
+    kubectl
+        .run(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/robotimages.robotimage.dev",
+            "--timeout=30s",
+        ])
+        .map(drop)
 }
 
 async fn namespace() -> (std::sync::Arc<Bed>, Namespace) {
     let bed = Bed::shared().await.expect("a test bed");
-    install_definition(&bed).await.expect("the definition");
+    install_definition(&bed).expect("the definition");
     let namespace = Namespace::fresh(&bed, "api").await.expect("a namespace");
     (bed, namespace)
 }
@@ -98,10 +89,14 @@ async fn said(namespace: &Namespace, object: &Value) -> Result<(), String> {
 }
 
 fn many(count: usize, value: &str) -> Value {
-    (0..count).map(|number| (format!("key-{number}"), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    (0..count)
+        .map(|number| (format!("key-{number}"), json!(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// Every rule and every bound of the schema, broken one by one.
+#[rustfmt::skip] // One line a row.
 fn refused() -> Vec<Case> {
     let source = |value: Value| json!({"spec": {"source": value}});
     let git = |value: Value| json!({"spec": {"source": {"git": value}}});
@@ -252,10 +247,22 @@ async fn good_objects_are_accepted() {
         ("the smallest", smallest()),
         ("the whole", whole()),
         ("by tag", git(json!({"ref": {"tag": "v1.0"}}))),
-        ("by commit", git(json!({"ref": {"commit": "0123456789abcdef0123456789abcdef01234567"}}))),
-        ("plain http, which the platform may allow", git(json!({"url": "http://git.example.com/a.git"}))),
-        ("rcc by image", changed(&json!({"spec": {"image": {"rcc": {"image": "registry.example.com/rcc:19"}}}}))),
-        ("a path with dots in names", changed(&json!({"spec": {"source": {"path": "a..b/.gitlab/c"}}}))),
+        (
+            "by commit",
+            git(json!({"ref": {"commit": "0123456789abcdef0123456789abcdef01234567"}})),
+        ),
+        (
+            "plain http, which the platform may allow",
+            git(json!({"url": "http://git.example.com/a.git"})),
+        ),
+        (
+            "rcc by image",
+            changed(&json!({"spec": {"image": {"rcc": {"image": "registry.example.com/rcc:19"}}}})),
+        ),
+        (
+            "a path with dots in names",
+            changed(&json!({"spec": {"source": {"path": "a..b/.gitlab/c"}}})),
+        ),
     ] {
         assert_eq!(said(&namespace, &object).await, Ok(()), "{name}");
     }
@@ -263,7 +270,11 @@ async fn good_objects_are_accepted() {
     let stored = namespace.apply::<RobotImage>(whole()).await.unwrap();
     assert_eq!(serde_json::to_value(&stored.spec).unwrap(), whole()["spec"]);
     let stored = namespace.apply::<RobotImage>(smallest()).await.unwrap();
-    assert_eq!(serde_json::to_value(&stored.spec).unwrap(), smallest()["spec"], "the schema fills in nothing");
+    assert_eq!(
+        serde_json::to_value(&stored.spec).unwrap(),
+        smallest()["spec"],
+        "the schema fills in nothing"
+    );
     namespace.delete().await.unwrap();
 }
 
@@ -276,13 +287,23 @@ async fn an_object_that_nobody_has_seen_is_in_progress() {
     kubectl.apply(&smallest().to_string()).unwrap();
     let status = kubectl.run(&["get", "robotimage", "invoices", "-o", "jsonpath={.status}"]).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&status).unwrap(), json!({"observedGeneration": -1}));
-    let waited = kubectl.output(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=2s"]).unwrap();
-    assert!(!waited.status.success() && text(&waited).contains("timed out waiting for the condition"), "{}", text(&waited));
+    let waited = kubectl
+        .output(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=2s"])
+        .unwrap();
+    assert!(
+        !waited.status.success() && text(&waited).contains("timed out waiting for the condition"),
+        "{}",
+        text(&waited)
+    );
     namespace.delete().await.unwrap();
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[tokio::test]
@@ -292,16 +313,20 @@ async fn a_typing_error_is_refused_by_strict_apply() {
     let kubectl = Kubectl::within(&bed, namespace.name());
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), changed(&json!({"spec": {"image": {"tag": "v1"}}})).to_string()).unwrap();
-    let applied = kubectl.output(&["apply", "--validate=strict", "-f", &file.path().display().to_string()]).unwrap();
-    assert!(!applied.status.success() && text(&applied).contains("unknown field \"spec.image.tag\""), "{}", text(&applied));
+    let applied = kubectl
+        .output(&["apply", "--validate=strict", "-f", &file.path().display().to_string()])
+        .unwrap();
+    assert!(
+        !applied.status.success() && text(&applied).contains("unknown field \"spec.image.tag\""),
+        "{}",
+        text(&applied)
+    );
     namespace.delete().await.unwrap();
 }
 
 /// A status as an operator would write it, for what `get` and `describe` show.
 fn status() -> Value {
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": 1, "lastTransitionTime": "2026-01-02T03:04:05Z"})
-    };
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": 1, "lastTransitionTime": "2026-01-02T03:04:05Z"});
     let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
     let reference = format!("registry.example.com/robots/invoices@{digest}");
     json!({
@@ -328,7 +353,13 @@ async fn a_person_sees_fields_columns_and_conditions() {
     let (bed, namespace) = namespace().await;
     let kubectl = Kubectl::within(&bed, namespace.name());
     let explained = kubectl.run(&["explain", "robotimage.spec"]).unwrap();
-    for word in ["source\t<Object> -required-", "image\t<Object> -required-", "interval\t<string>", "suspend\t<boolean>", "How often a moving source"] {
+    for word in [
+        "source\t<Object> -required-",
+        "image\t<Object> -required-",
+        "interval\t<string>",
+        "suspend\t<boolean>",
+        "How often a moving source",
+    ] {
         assert!(explained.contains(word), "{word} in\n{explained}");
     }
     let everything = kubectl.run(&["explain", "robotimage", "--recursive"]).unwrap();
@@ -338,18 +369,33 @@ async fn a_person_sees_fields_columns_and_conditions() {
 
     kubectl.apply(&smallest().to_string()).unwrap();
     let patch = json!({"status": status()}).to_string();
-    kubectl.run(&["patch", "rimg", "invoices", "--subresource=status", "--type=merge", "-p", &patch]).unwrap();
+    kubectl
+        .run(&["patch", "rimg", "invoices", "--subresource=status", "--type=merge", "-p", &patch])
+        .unwrap();
     let table = kubectl.run(&["get", "rimg"]).unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "READY", "STATUS", "REVISION", "DIGEST", "AGE"], "{table}");
-    assert_eq!(rows[1][..5], ["invoices", "True", "Ready", "main@4be1c2d", "0123456789ab"], "{table}");
+    assert_eq!(
+        rows[1][..5],
+        ["invoices", "True", "Ready", "main@4be1c2d", "0123456789ab"],
+        "{table}"
+    );
     let wide = kubectl.run(&["get", "robots", "-o", "wide"]).unwrap();
     let rows: Vec<Vec<&str>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0][5..], ["AGE", "IMAGE", "SIZE", "PLAN", "DURATION"], "{wide}");
-    assert_eq!(rows[1][6..], ["registry.example.com/robots/invoices", "123456789", "CodeOnly", "42s"], "{wide}");
+    assert_eq!(
+        rows[1][6..],
+        ["registry.example.com/robots/invoices", "123456789", "CodeOnly", "42s"],
+        "{wide}"
+    );
     let described = kubectl.run(&["describe", "rimg", "invoices"]).unwrap();
-    assert!(described.contains("Reason:                UpToDate") && described.contains("Build Counter:  7"), "{described}");
-    kubectl.run(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=2s"]).unwrap();
+    assert!(
+        described.contains("Reason:                UpToDate") && described.contains("Build Counter:  7"),
+        "{described}"
+    );
+    kubectl
+        .run(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=2s"])
+        .unwrap();
     println!("{table}\n{wide}\n{described}\n{explained}");
     namespace.delete().await.unwrap();
 }
