@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use error::Error;
+pub use home::{RuntimeHome, add_runtime_home};
 pub use inventory::{Package, PackageKind, inventory};
 pub use key::{KeyInputs, archspec, key};
 pub use resolve::{ResolveRequest, Resolved, resolve};

@@ -214,7 +214,8 @@ fn pip(said: &str) -> Verdict {
             format!("the pip list names {}, which is not in the source", short(path)),
         );
     }
-    if said.contains("ResolutionImpossible") {
+    // A talkative pip shows this exception for a package that does not exist, too.
+    if said.contains("ResolutionImpossible: for help") {
         let detail: Vec<&str> = said
             .lines()
             .skip_while(|line| !line.contains("The conflict is caused by"))
@@ -269,7 +270,7 @@ fn pip(said: &str) -> Verdict {
             format!("pip package {} does not exist in the package index; {advice}", quoted(package)),
         );
     }
-    if said.contains("requires a different Python") || said.contains("Requires-Python") {
+    if said.contains("requires a different Python") {
         let what = find("ERROR: ").unwrap_or("a package wants another version of Python");
         return Verdict::new(Reason::EnvironmentUnsolvable, short(what));
     }
