@@ -32,7 +32,14 @@ enum Part {
 
 /// What the standard error of an rcc that failed means. `code` is its exit status, if it ended by itself.
 pub(crate) fn classify(said: &str, code: Option<i32>) -> Verdict {
-    if said.contains("No space left on device") || said.contains("[Errno 28]") || said.contains("Disk quota exceeded") {
+    // micromamba says no more than "Write failed" when it unpacks onto a full disk.
+    let full = [
+        "No space left on device",
+        "[Errno 28]",
+        "Disk quota exceeded",
+        "critical libmamba Write failed",
+    ];
+    if full.iter().any(|words| said.contains(words)) {
         return Verdict::new(
             Reason::StorageExceeded,
             "the volume of the environment is full; give the build more storage",
@@ -290,6 +297,16 @@ fn index_answer(said: &str) -> Option<Verdict> {
         let url = after.split_once("for url: ").map_or("", |(_, url)| url);
         Some((code, url.split_whitespace().next().unwrap_or_default().to_owned()))
     });
+    let failing = said
+        .lines()
+        .find_map(|line| line.split_once("too many "))
+        .and_then(|(_, rest)| rest.split_once(" error responses"));
+    if let Some((code, _)) = failing {
+        return Some(Verdict::new(
+            Reason::IndexUnreachable,
+            format!("the package index answered {} again and again{}", short(code), at(said)),
+        ));
+    }
     let refused = said.contains("User for ") && said.contains("EOFError");
     match answers.find(|(code, _)| *code != 404) {
         Some((401 | 403, url)) => Some(Verdict::new(
