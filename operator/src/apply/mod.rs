@@ -10,3 +10,6 @@ mod volumes;
 mod writer;
 
 pub use writer::{ApplyError, Writer};
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,10 @@ use robotimage_crds::api::{BuildPhase, EnvironmentStatus, Inputs, LatestBuild, L
 use robotimage_crds::build::{BuildPlan, Fetched, Published, Want, build_kind, render};
 use robotimage_crds::reason::Reason;
 
-use super::decision::{Chance, Note};
 use super::defaults::Settings;
 use super::failure;
 use super::history;
+use super::outcome::{Chance, Note};
 use super::retry::Plan;
 use super::verdict::{Failed, Verdict};
 use crate::observe::{JobView, Revision};

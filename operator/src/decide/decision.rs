@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use robotimage_crds::api::condition::READY;
 use robotimage_crds::api::{BuildPhase, LatestBuild, RobotImageStatus, SourceStatus};
 use robotimage_crds::build::{Fetched, Step, build_kind};
@@ -12,6 +11,7 @@ use robotimage_crds::reason::Reason;
 use super::collect::{self, Collected};
 use super::conditions::{self, SourceStand, Stand};
 use super::defaults::{Finder, Settings};
+use super::outcome::{Action, Chance, Decision, Next, Note, whole_seconds};
 use super::request_key::unresolved_key;
 use super::resolution::{Resolution, resolve};
 use super::schedule::{self, Look, next_look};
@@ -23,99 +23,11 @@ use crate::observe::Observed;
 use crate::source::SourceFailure;
 
 /// A step that lasts longer is told in the status.
-const LONG_STEP: Duration = Duration::from_secs(10);
+pub(super) const LONG_STEP: Duration = Duration::from_secs(10);
 /// A Job without a pod is asked for its events after this, and again in this rhythm.
 const PODLESS: Duration = Duration::from_secs(5);
 /// A running build is looked at even when no event comes.
 const RESYNC: Duration = Duration::from_secs(60);
-
-/// Randomness for one decision.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Chance {
-    /// 128 random bits: the id of a build that starts now.
-    pub id: [u8; 16],
-    /// In 0..1: the jitter of a retry.
-    pub unit: f64,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// The next step.
-    pub next: Next,
-    /// Events to tell once the write of the status has succeeded.
-    pub notes: Vec<Note>,
-    /// When to decide again, if nothing happens before. `None`: when something happens.
-    pub again: Option<Duration>,
-}
-
-/// The next step.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Next {
-    /// Write this status, then decide again at once.
-    Write(Box<RobotImageStatus>),
-    /// Do all of this; the status already announces it.
-    Act(Vec<Action>),
-    /// Nothing.
-    Rest,
-}
-
-/// A change of the cluster.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Make the live build's Job, and before it the platform's ConfigMap of its namespace.
-    CreateJob(Box<Job>),
-    /// Delete a Job with its pods.
-    DeleteJob {
-        /// Its name.
-        name: String,
-        /// Its UID; another Job of that name stays.
-        uid: String,
-    },
-}
-
-/// An event to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Normal or warning.
-    pub kind: NoteKind,
-    /// For example BuildStarted.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-/// Severity of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoteKind {
-    /// As it should be.
-    Normal,
-    /// Somebody may have to look.
-    Warning,
-}
-
-impl Note {
-    pub(super) fn normal(reason: &'static str, message: String) -> Self {
-        Self {
-            kind: NoteKind::Normal,
-            reason,
-            message,
-        }
-    }
-
-    pub(super) fn warning(reason: &'static str, message: String) -> Self {
-        Self {
-            kind: NoteKind::Warning,
-            reason,
-            message,
-        }
-    }
-}
-
-/// Whole seconds, as API times are.
-pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
 
 /// Decides.
 pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {
@@ -183,18 +95,18 @@ fn unknown_source(observed: &Observed, platform: &Platform, now: Timestamp, chan
 }
 
 /// One decision on its way.
-struct Run<'a> {
-    observed: &'a Observed,
-    platform: &'a Platform,
-    settings: Settings,
-    resolution: Resolution,
-    now: Timestamp,
+pub(super) struct Run<'a> {
+    pub(super) observed: &'a Observed,
+    pub(super) platform: &'a Platform,
+    pub(super) settings: Settings,
+    pub(super) resolution: Resolution,
+    pub(super) now: Timestamp,
     chance: Chance,
-    generation: i64,
+    pub(super) generation: i64,
     /// The old status, step by step becoming the new one.
-    status: RobotImageStatus,
-    notes: Vec<Note>,
-    collected: Collected,
+    pub(super) status: RobotImageStatus,
+    pub(super) notes: Vec<Note>,
+    pub(super) collected: Collected,
 }
 
 impl Run<'_> {
@@ -228,7 +140,7 @@ impl Run<'_> {
         }
     }
 
-    fn live_build(&self) -> Option<&LatestBuild> {
+    pub(super) fn live_build(&self) -> Option<&LatestBuild> {
         self.status
             .latest_build
             .as_ref()
@@ -297,7 +209,7 @@ impl Run<'_> {
     }
 
     /// A build for which nothing is known to have changed but the revision, if that: a look.
-    fn may_be_check(&self, build: &LatestBuild) -> bool {
+    pub(super) fn may_be_check(&self, build: &LatestBuild) -> bool {
         let ready = self
             .observed
             .image
@@ -398,7 +310,7 @@ impl Run<'_> {
         planned.or_else(|| schedule::next_check(&self.status, &self.settings))
     }
 
-    fn up_to_date(&self, key: &str) -> bool {
+    pub(super) fn up_to_date(&self, key: &str) -> bool {
         // Where fetch finds the commit, a newer one that failed has the key of the image before it.
         let failed = self
             .status
@@ -406,102 +318,6 @@ impl Run<'_> {
             .as_ref()
             .is_some_and(|failure| failure.request_key.as_deref() == Some(key));
         !failed && self.status.latest_image.as_ref().is_some_and(|image| image.request_key == key)
-    }
-
-    /// The row of the table.
-    fn stand(&self, progress: Option<&Progress>) -> Stand {
-        if let Some(build) = self.live_build() {
-            if build.plan.is_none() && self.may_be_check(build) {
-                return Stand::Checking;
-            }
-            return match progress {
-                Some(
-                    Progress::Waiting {
-                        refusal: Some(refusal), ..
-                    }
-                    | Progress::Unborn { refusal: Some(refusal) },
-                ) => Stand::Blocked(refusal.clone()),
-                Some(Progress::Unborn { .. }) if garbage::others_live(self.observed, &build.job, self.now) => {
-                    Stand::Queued("waits until the pod of the build before has ended".to_owned())
-                }
-                Some(Progress::Running {
-                    step: Some((step, since)), ..
-                }) => Stand::Building(self.told_step(*step, *since)),
-                _ => Stand::Building(None),
-            };
-        }
-        let key = match &self.resolution {
-            Resolution::Known { key, .. } => key.clone(),
-            Resolution::Failed(_) | Resolution::Unknown => unresolved_key(&self.observed.image.spec, &self.platform.hash),
-        };
-        let attempt = self
-            .status
-            .latest_build
-            .as_ref()
-            .filter(|build| build.request_key == key)
-            .map_or(0, |build| build.attempt);
-        match failure::standing(&self.status, &key, self.generation) {
-            _ if self.settings.suspended && self.up_to_date(&key) => Stand::UpToDate,
-            _ if self.settings.suspended => Stand::Suspended,
-            Some(failed) if failure::again(failed, attempt) => Stand::Retrying,
-            Some(_) => Stand::Failed,
-            None if self.up_to_date(&key) => Stand::UpToDate,
-            None => Stand::Resolving,
-        }
-    }
-
-    fn told_step(&self, step: Step, since: Timestamp) -> Option<Step> {
-        (self.now > since && self.now.duration_since(since).unsigned_abs() >= LONG_STEP).then_some(step)
-    }
-
-    /// What this decision knows of the source.
-    fn source_stand(&self) -> Option<SourceStand> {
-        if let Some((reason, message)) = &self.collected.source_failed {
-            return Some(SourceStand::Failed(*reason, message.clone()));
-        }
-        let resolved = |revision: &str| {
-            if self.settings.finder == (Finder::Fetch { poll: None }) {
-                SourceStand::NotPolled(revision.to_owned())
-            } else {
-                SourceStand::Resolved(revision.to_owned())
-            }
-        };
-        if self.collected.source_seen {
-            return self.status.source.as_ref().map(|source| resolved(&source.short));
-        }
-        match (&self.resolution, &self.settings.finder) {
-            (Resolution::Failed(failed), _)
-            | (
-                Resolution::Known {
-                    poll_failure: Some(failed),
-                    ..
-                },
-                _,
-            ) => Some(SourceStand::Failed(failed.reason, failed.message.clone())),
-            (
-                Resolution::Known {
-                    revision: Some(revision), ..
-                },
-                Finder::Operator,
-            ) if self.observed.source.answer.is_some() => Some(resolved(&revision.short())),
-            (Resolution::Unknown, _) if !self.settings.suspended && self.status.last_failure.is_none() => Some(SourceStand::Unknown),
-            _ => None,
-        }
-    }
-
-    /// Tells once that polls fail while the image is up to date.
-    fn tell_poll_failure(&mut self, before: &RobotImageStatus, source: Option<&SourceStand>) {
-        let Some(SourceStand::Failed(reason, message)) = source else {
-            return;
-        };
-        let told = self.notes.iter().any(|note| note.kind == NoteKind::Warning)
-            || before
-                .conditions
-                .iter()
-                .any(|c| c.type_ == robotimage_crds::api::condition::SOURCE_READY && c.status == "False");
-        if !told {
-            self.notes.push(Note::warning("SourceFailed", format!("{reason}: {message}")));
-        }
     }
 
     /// What the status announces and is not there yet, or there and not wanted.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use robotimage_crds::api::{LastFailure, RobotImageStatus};
 use robotimage_crds::reason::{Reason, Retry};
 
-use super::decision::Chance;
+use super::outcome::Chance;
 use super::retry::{self, Circumstances, MOST_ATTEMPTS, Plan, RETRIES};
 use super::schedule::later;
 use super::verdict::Failed;
@@ -36,7 +36,11 @@ pub(super) fn record_build(
     chance: Chance,
 ) -> Plan {
     let before = standing(status, key, generation).map_or(0, |failure| failure.attempts);
-    let attempts = before + u32::from(failed.counted);
+    // Where the quick retries are used up, whatever for, every failure counts: the slow ones are to become slower.
+    let mut attempts = before + u32::from(failed.counted || before > RETRIES);
+    if attempt >= MOST_ATTEMPTS {
+        attempts = attempts.max(RETRIES + 1);
+    }
     let plan = retry::plan(
         Circumstances {
             reason: failed.reason,
@@ -91,7 +95,7 @@ fn entry(
     now: Timestamp,
 ) -> LastFailure {
     let next = match plan {
-        Plan::Again(after) | Plan::Slowly(after) => Some(Time(super::decision::whole_seconds(later(now, after)))),
+        Plan::Again(after) | Plan::Slowly(after) => Some(Time(super::outcome::whole_seconds(later(now, after)))),
         Plan::Never => None,
     };
     LastFailure {

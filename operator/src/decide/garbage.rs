@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use robotimage_crds::api::{BuildPhase, RobotImageStatus};
 
-use super::decision::Action;
+use super::outcome::Action;
 use crate::observe::{JobView, Observed};
 
 /// Whether something of a Job may still run.

@@ -12,15 +12,18 @@ mod defaults;
 mod failure;
 mod garbage;
 mod history;
+mod outcome;
 mod request_key;
 mod resolution;
 mod retry;
+mod row;
 mod schedule;
 mod start;
 mod verdict;
 
-pub use decision::{Action, Chance, Decision, Next, Note, NoteKind, decide};
+pub use decision::decide;
 pub use defaults::{Finder, ImageSettings, Settings};
+pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use resolution::known_revision;
 pub use schedule::{Look, next_look};
 pub use verdict::{Failed, Progress, Verdict};
@@ -33,3 +36,5 @@ pub fn full_name(image: &robotimage_crds::api::RobotImage) -> String {
         image.metadata.name.as_deref().unwrap_or_default()
     )
 }
+#[cfg(test)]
+mod tests;

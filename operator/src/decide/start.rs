@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use robotimage_crds::api::{BuildPhase, ChangeReason, LatestBuild, RobotImage, RobotImageStatus};
 use sha2::{Digest, Sha256};
 
-use super::decision::{Chance, Note};
 use super::failure;
+use super::outcome::{Chance, Note};
 use super::request_key::differences;
 use crate::observe::Revision;
 use crate::text;

@@ -1,0 +1,111 @@
+//! Which row of the table an object is in, and how its source stands.
+
+use robotimage_crds::api::RobotImageStatus;
+use robotimage_crds::api::condition::SOURCE_READY;
+use robotimage_crds::build::Step;
+
+use jiff::Timestamp;
+
+use super::conditions::{SourceStand, Stand};
+use super::decision::{LONG_STEP, Run};
+use super::defaults::Finder;
+use super::outcome::{Note, NoteKind};
+use super::request_key::unresolved_key;
+use super::resolution::Resolution;
+use super::verdict::Progress;
+use super::{failure, garbage};
+
+impl Run<'_> {
+    /// The row of the table.
+    pub(super) fn stand(&self, progress: Option<&Progress>) -> Stand {
+        if let Some(build) = self.live_build() {
+            if build.plan.is_none() && self.may_be_check(build) {
+                return Stand::Checking;
+            }
+            return match progress {
+                Some(
+                    Progress::Waiting {
+                        refusal: Some(refusal), ..
+                    }
+                    | Progress::Unborn { refusal: Some(refusal) },
+                ) => Stand::Blocked(refusal.clone()),
+                Some(Progress::Unborn { .. }) if garbage::others_live(self.observed, &build.job, self.now) => {
+                    Stand::Queued("waits until the pod of the build before has ended".to_owned())
+                }
+                Some(Progress::Running {
+                    step: Some((step, since)), ..
+                }) => Stand::Building(self.told_step(*step, *since)),
+                _ => Stand::Building(None),
+            };
+        }
+        let key = match &self.resolution {
+            Resolution::Known { key, .. } => key.clone(),
+            Resolution::Failed(_) | Resolution::Unknown => unresolved_key(&self.observed.image.spec, &self.platform.hash),
+        };
+        let attempt = self
+            .status
+            .latest_build
+            .as_ref()
+            .filter(|build| build.request_key == key)
+            .map_or(0, |build| build.attempt);
+        match failure::standing(&self.status, &key, self.generation) {
+            _ if self.settings.suspended && self.up_to_date(&key) => Stand::UpToDate,
+            _ if self.settings.suspended => Stand::Suspended,
+            Some(failed) if failure::again(failed, attempt) => Stand::Retrying,
+            Some(_) => Stand::Failed,
+            None if self.up_to_date(&key) => Stand::UpToDate,
+            None => Stand::Resolving,
+        }
+    }
+
+    pub(super) fn told_step(&self, step: Step, since: Timestamp) -> Option<Step> {
+        (self.now > since && self.now.duration_since(since).unsigned_abs() >= LONG_STEP).then_some(step)
+    }
+
+    /// What this decision knows of the source.
+    pub(super) fn source_stand(&self) -> Option<SourceStand> {
+        if let Some((reason, message)) = &self.collected.source_failed {
+            return Some(SourceStand::Failed(*reason, message.clone()));
+        }
+        let resolved = |revision: &str| {
+            if self.settings.finder == (Finder::Fetch { poll: None }) {
+                SourceStand::NotPolled(revision.to_owned())
+            } else {
+                SourceStand::Resolved(revision.to_owned())
+            }
+        };
+        if self.collected.source_seen {
+            return self.status.source.as_ref().map(|source| resolved(&source.short));
+        }
+        match (&self.resolution, &self.settings.finder) {
+            (Resolution::Failed(failed), _)
+            | (
+                Resolution::Known {
+                    poll_failure: Some(failed),
+                    ..
+                },
+                _,
+            ) => Some(SourceStand::Failed(failed.reason, failed.message.clone())),
+            (
+                Resolution::Known {
+                    revision: Some(revision), ..
+                },
+                Finder::Operator,
+            ) if self.observed.source.answer.is_some() => Some(resolved(&revision.short())),
+            (Resolution::Unknown, _) if !self.settings.suspended && self.status.last_failure.is_none() => Some(SourceStand::Unknown),
+            _ => None,
+        }
+    }
+
+    /// Tells once that polls fail while the image is up to date.
+    pub(super) fn tell_poll_failure(&mut self, before: &RobotImageStatus, source: Option<&SourceStand>) {
+        let Some(SourceStand::Failed(reason, message)) = source else {
+            return;
+        };
+        let told = self.notes.iter().any(|note| note.kind == NoteKind::Warning)
+            || before.conditions.iter().any(|c| c.type_ == SOURCE_READY && c.status == "False");
+        if !told {
+            self.notes.push(Note::warning("SourceFailed", format!("{reason}: {message}")));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! No field of the spec that nothing reads: each leaf of the schema is changed alone, and something else comes out.
+
+use jiff::Timestamp;
+use robotimage_crds::api::{HistoryEntry, LatestBuild, RobotImageSpec, RobotImageStatus};
+use robotimage_crds::build::Want;
+use serde_json::{Value, json};
+
+use super::world::{A, World, image, platform};
+use crate::apply::job::{JobInput, job};
+use crate::decide::{Settings, history, next_look};
+use crate::observe::{Answer, Revision, SourceKnowledge};
+
+/// The leaves, as the contract of the API lists them.
+const LEAVES: &str = include_str!("../../../../crds/tests/snapshots/contract__the_fields_of_the_spec_are_these.snap");
+
+/// A spec with every field set that can be set at once.
+fn full() -> Value {
+    json!({
+        "suspend": false,
+        "interval": "5m",
+        "source": {"git": {"url": "https://git.example.com/a.git", "ref": {"branch": "main"}, "secretRef": {"name": "git"}}, "path": "robots/a"},
+        "robot": {"file": "robot.yaml", "task": "one"},
+        "image": {
+            "repository": "registry.example.com/robots/a",
+            "tags": ["v1"],
+            "secretRef": {"name": "push"},
+            "pullSecretRef": {"name": "pull"},
+            "platforms": ["linux/amd64"],
+            "base": {"image": "base:2", "secretRef": {"name": "base"}},
+            "rcc": {"image": "rcc:2", "secretRef": {"name": "rcc"}},
+            "compression": "gzip",
+            "user": "1000:0",
+            "labels": {"a": "b"},
+            "annotations": {"a": "b"},
+            "compatibility": 1,
+        },
+        "build": {"timeout": "30m", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}},
+        "history": {"succeeded": 3, "failed": 3},
+    })
+}
+
+/// Another value for a leaf. What excludes it is taken away in both specs.
+fn change(leaf: &str) -> (Value, Value) {
+    let mut before = full();
+    let http = json!({"url": "https://files.example.com/rcc", "sha256": "0".repeat(64)});
+    if leaf.starts_with("spec.image.rcc.http.") {
+        before["image"]["rcc"] = json!({"http": http});
+    }
+    if leaf == "spec.source.git.ref.tag" {
+        before["source"]["git"]["ref"] = json!({"tag": "v0"});
+    }
+    if leaf == "spec.source.git.ref.commit" {
+        before["source"]["git"]["ref"] = json!({"commit": A});
+    }
+    let mut after = before.clone();
+    let other = match leaf {
+        "spec.suspend" => json!(true),
+        "spec.interval" => json!("7m"),
+        "spec.build.timeout" => json!("31m"),
+        "spec.build.resources.requests" => json!({"cpu": "1500m"}),
+        "spec.build.resources.limits" => json!({"memory": "3Gi"}),
+        "spec.history.failed" | "spec.history.succeeded" => json!(1),
+        "spec.image.annotations" | "spec.image.labels" => json!({"a": "c"}),
+        "spec.image.compatibility" => json!(2),
+        "spec.image.compression" => json!("zstd"),
+        // There is one platform: that it is named is all that can differ.
+        "spec.image.platforms" => Value::Null,
+        "spec.image.rcc.http.sha256" => json!("1".repeat(64)),
+        "spec.image.rcc.http.url" => json!("https://files.example.com/rcc2"),
+        "spec.image.tags" => json!(["v2"]),
+        "spec.image.user" => json!("1001"),
+        "spec.source.git.ref.commit" => json!("b".repeat(40)),
+        "spec.source.git.url" => json!("https://git.example.com/b.git"),
+        _ => json!("other.yaml"),
+    };
+    let mut at = &mut after;
+    for part in leaf.split('.').skip(1) {
+        at = &mut at[part];
+    }
+    *at = other;
+    (before, after)
+}
+
+/// Everything that a spec can bring about: the request, the Job, the schedule, what is kept, and whether anything is done.
+fn effects(spec: &Value) -> Vec<String> {
+    let spec: RobotImageSpec = serde_json::from_value(spec.clone()).unwrap();
+    let platform = platform("sourcePolling: {mode: Operator, namespaces: [finance]}\n");
+    let now: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
+    let mut image = image();
+    image.spec = spec.clone();
+    let settings = Settings::of(&spec, "finance", &platform).unwrap();
+    let want = match spec
+        .source
+        .git
+        .as_ref()
+        .unwrap()
+        .reference
+        .as_ref()
+        .and_then(|reference| reference.commit.clone())
+    {
+        Some(id) => Want::Commit {
+            id,
+            reference: "commit".to_owned(),
+        },
+        None => Want::Reference(settings.reference().cloned()),
+    };
+    let build = LatestBuild {
+        job: "job".to_owned(),
+        build_id: "0".repeat(32),
+        ..LatestBuild::default()
+    };
+    let job = job(&JobInput {
+        image: &image,
+        settings: &settings,
+        platform: &platform,
+        build: &build,
+        want: &want,
+        now,
+    });
+
+    let answer = Answer {
+        at: now,
+        chance: 0.5,
+        generation: 1,
+        failures: 0,
+        result: Ok(Revision {
+            reference: "main".to_owned(),
+            commit: A.to_owned(),
+        }),
+    };
+    let knowledge = SourceKnowledge {
+        seen_at: now,
+        seen_chance: 0.5,
+        answer: Some(answer),
+        asking: false,
+    };
+    let look = next_look(&image, &settings, &knowledge, &platform.hash, now);
+
+    let entry = |number, outcome: &str| HistoryEntry {
+        number,
+        outcome: outcome.to_owned(),
+        ..HistoryEntry::default()
+    };
+    let ended = (0..6).flat_map(|number| [entry(2 * number, "Succeeded"), entry(2 * number + 1, "RobotYamlInvalid")]);
+    let mut status = RobotImageStatus {
+        history: ended.collect(),
+        ..RobotImageStatus::default()
+    };
+    history::trim(&mut status, &settings);
+
+    let mut world = World::with(image, platform);
+    world.settle();
+    vec![
+        world.status().latest_build.map(|build| build.request_key).unwrap_or_default(),
+        serde_json::to_string(&job).unwrap(),
+        format!("{look:?}"),
+        format!("{:?}", status.history),
+        world.row(),
+    ]
+}
+
+#[test]
+fn every_field_of_the_spec_is_read() {
+    let leaves: Vec<_> = LEAVES.lines().filter(|line| line.starts_with("spec.")).collect();
+    assert!(leaves.len() >= 30);
+    for leaf in leaves {
+        let (before, after) = change(leaf);
+        let (before, after) = (effects(&before), effects(&after));
+        assert_ne!(before, after, "{leaf} changes nothing");
+        // What is not about when and whether reaches the build pod, not only a hash.
+        let of_the_operator = [
+            "spec.suspend",
+            "spec.interval",
+            "spec.history.failed",
+            "spec.history.succeeded",
+            "spec.image.platforms",
+        ];
+        assert_eq!(before[1] == after[1], of_the_operator.contains(&leaf), "{leaf} and the Job");
+    }
+}

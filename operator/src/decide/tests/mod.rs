@@ -1,0 +1,7 @@
+//! The decision, tried on a small model of the API server: objects are real API types, applied as the writer would.
+
+mod failures;
+mod fields;
+mod histories;
+mod rows;
+mod world;

@@ -1,0 +1,403 @@
+//! A model of one namespace: a RobotImage, its Jobs and pods, a git server's answer, and a clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use robotimage_crds::api::{LatestBuild, RobotImage, RobotImageSpec, RobotImageStatus};
+use robotimage_crds::build::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, Resolved, Step};
+use robotimage_crds::reason::Reason;
+use serde_json::{Value, json};
+
+use crate::config::Platform;
+use crate::decide::{Action, Chance, Decision, Look, Next, Note, Settings, decide, next_look};
+use crate::observe::{Answer, JobView, Observed, PodView, Refusal, Revision, SourceKnowledge};
+use crate::source::SourceFailure;
+
+pub(super) const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+pub(super) const UP_TO_DATE: &str = "Ready=True/UpToDate Available=True/ImagePublished SourceReady=True/Resolved | Ready";
+pub(super) const BUILDING: &str =
+    "Ready=Unknown/Progressing Reconciling=True/Building Available=False/NeverBuilt SourceReady=True/Resolved | Building";
+
+/// The platform of the tests.
+pub(super) fn platform(extra: &str) -> Platform {
+    let text = format!("builderImage: builder:1\nbase: {{image: 'base:1'}}\nrcc: {{image: 'rcc:1'}}\n{extra}");
+    Platform::new(Platform::parse(&text).unwrap(), String::new(), None).unwrap()
+}
+
+/// A resource with a public source on a branch.
+pub(super) fn image() -> RobotImage {
+    let spec: RobotImageSpec = serde_json::from_value(json!({
+        "source": {"git": {"url": "https://git.example.com/a.git", "ref": {"branch": "main"}}},
+        "image": {"repository": "registry.example.com/robots/a", "secretRef": {"name": "push"}},
+    }))
+    .unwrap();
+    let mut image = RobotImage::new("invoices", spec);
+    image.metadata.namespace = Some("finance".to_owned());
+    image.metadata.uid = Some("0f7c1d2e-0000-4000-8000-000000000001".to_owned());
+    image.metadata.generation = Some(1);
+    // What the schema's default makes of an object that nobody has seen.
+    image.status = Some(RobotImageStatus {
+        observed_generation: Some(-1),
+        ..RobotImageStatus::default()
+    });
+    image
+}
+
+pub(super) struct World {
+    pub(super) image: RobotImage,
+    pub(super) jobs: Vec<Job>,
+    pub(super) pods: Vec<Pod>,
+    pub(super) platform: Arc<Platform>,
+    pub(super) now: Timestamp,
+    pub(super) unit: f64,
+    /// What the git server says.
+    pub(super) server: Result<Revision, SourceFailure>,
+    /// The look-up does not end.
+    pub(super) slow: bool,
+    pub(super) answer: Option<Answer>,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) notes: Vec<Note>,
+    pub(super) writes: usize,
+    pub(super) polls: usize,
+    pub(super) last: Option<Decision>,
+    ids: u64,
+    /// When this process first saw the resource.
+    pub(super) seen: Timestamp,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(image(), platform(""))
+    }
+
+    pub(super) fn with(image: RobotImage, platform: Platform) -> Self {
+        let now = "2026-03-01T10:00:00Z".parse().unwrap();
+        Self {
+            image,
+            jobs: Vec::new(),
+            pods: Vec::new(),
+            platform: Arc::new(platform),
+            now,
+            unit: 0.5,
+            server: Ok(revision(A)),
+            slow: false,
+            answer: None,
+            refusal: None,
+            notes: Vec::new(),
+            writes: 0,
+            polls: 0,
+            last: None,
+            ids: 0,
+            seen: now,
+        }
+    }
+
+    pub(super) fn status(&self) -> RobotImageStatus {
+        self.image.status.clone().unwrap_or_default()
+    }
+
+    pub(super) fn build(&self) -> LatestBuild {
+        self.status().latest_build.expect("a build")
+    }
+
+    fn look_up(&mut self) {
+        let settings = Settings::of(&self.image.spec, "finance", &self.platform).expect("a source");
+        let generation = self.image.metadata.generation.unwrap_or_default();
+        let due = matches!(next_look(&self.image, &settings, &self.knowledge(), &self.platform.hash, self.now), Look::At(time) if time <= self.now);
+        if due && !self.slow {
+            self.polls += 1;
+            let failures = if self.server.is_ok() {
+                0
+            } else {
+                self.answer.as_ref().map_or(0, |answer| answer.failures) + 1
+            };
+            self.answer = Some(Answer {
+                at: self.now,
+                chance: 0.5,
+                generation,
+                failures,
+                result: self.server.clone(),
+            });
+        }
+    }
+
+    fn knowledge(&self) -> SourceKnowledge {
+        SourceKnowledge {
+            seen_at: self.seen,
+            seen_chance: 0.5,
+            answer: self.answer.clone(),
+            asking: self.slow,
+        }
+    }
+
+    pub(super) fn observe(&mut self) -> Observed {
+        self.look_up();
+        Observed {
+            image: self.image.clone(),
+            jobs: self.jobs.iter().map(JobView::of).collect(),
+            pods: self.pods.iter().map(PodView::of).collect(),
+            source: self.knowledge(),
+            refusal: self.refusal.clone(),
+        }
+    }
+
+    /// One decision, not applied.
+    pub(super) fn decision(&mut self) -> Decision {
+        let observed = self.observe();
+        self.ids += 1;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.ids.to_le_bytes());
+        decide(&observed, &self.platform, self.now, Chance { id, unit: self.unit })
+    }
+
+    /// Decides and applies once; false when there was nothing to do.
+    pub(super) fn step(&mut self) -> bool {
+        let decision = self.decision();
+        let acted = decision.next != Next::Rest;
+        match decision.next.clone() {
+            Next::Rest => {}
+            Next::Write(status) => {
+                assert_ne!(Some(&*status), self.image.status.as_ref(), "an equal status was written");
+                let size = serde_json::to_vec(&*status).unwrap().len();
+                assert!(size <= 6 * 1024, "a status of {size} bytes");
+                self.image.status = Some(*status);
+                self.notes.extend(decision.notes.clone());
+                self.writes += 1;
+            }
+            Next::Act(actions) => actions.into_iter().for_each(|action| self.apply(action)),
+        }
+        self.last = Some(decision);
+        acted
+    }
+
+    pub(super) fn apply(&mut self, action: Action) {
+        match action {
+            Action::CreateJob(job) => {
+                let name = job.metadata.name.clone();
+                if self.jobs.iter().all(|old| old.metadata.name != name) {
+                    let mut job = *job;
+                    self.ids += 1;
+                    job.metadata.uid = Some(format!("job-{}", self.ids));
+                    job.metadata.creation_timestamp = Some(Time(self.now));
+                    self.jobs.push(job);
+                }
+            }
+            Action::DeleteJob { uid, .. } => {
+                self.jobs.retain(|job| job.metadata.uid.as_ref() != Some(&uid));
+                self.pods
+                    .retain(|pod| pod.metadata.owner_references.as_ref().unwrap()[0].uid != uid);
+            }
+        }
+    }
+
+    /// Until there is nothing to do; the statuses written.
+    pub(super) fn settle(&mut self) -> usize {
+        let before = self.writes;
+        for _ in 0..20 {
+            if !self.step() {
+                return self.writes - before;
+            }
+        }
+        panic!("it does not come to rest: {:#?}", self.last);
+    }
+
+    pub(super) fn pass(&mut self, seconds: u64) -> &mut Self {
+        self.now = self.now.checked_add(Duration::from_secs(seconds)).unwrap();
+        self
+    }
+
+    /// The operator is killed and started again.
+    pub(super) fn restart(&mut self) {
+        self.answer = None;
+        self.refusal = None;
+        self.seen = self.now;
+    }
+
+    pub(super) fn edit(&mut self, change: impl FnOnce(&mut RobotImageSpec)) {
+        change(&mut self.image.spec);
+        self.image.metadata.generation = self.image.metadata.generation.map(|generation| generation + 1);
+    }
+
+    fn job_uid(&self) -> String {
+        let name = self.build().job;
+        let job = self
+            .jobs
+            .iter()
+            .find(|job| job.metadata.name.as_ref() == Some(&name))
+            .expect("the build's Job");
+        job.metadata.uid.clone().unwrap()
+    }
+
+    /// The live build's pod, with these container states (fetch, resolve, publish).
+    pub(super) fn pod(&mut self, phase: &str, states: [Value; 3]) {
+        self.pod_with(json!({"phase": phase}), states);
+    }
+
+    pub(super) fn pod_with(&mut self, mut status: Value, [fetch, resolve, publish]: [Value; 3]) {
+        let uid = self.job_uid();
+        let container = |name: &str, state: &Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        status["initContainerStatuses"] = json!([container("fetch", &fetch), container("resolve", &resolve)]);
+        status["containerStatuses"] = json!([container("publish", &publish)]);
+        let pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "pod", "namespace": "finance", "creationTimestamp": self.now,
+                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": uid, "controller": true}],
+            },
+            "status": status,
+        }))
+        .unwrap();
+        self.pods
+            .retain(|pod: &Pod| pod.metadata.owner_references.as_ref().unwrap()[0].uid != uid);
+        self.pods.push(pod);
+    }
+
+    pub(super) fn fetched(&self, commit: &str) -> Fetched {
+        Fetched {
+            commit: commit.to_owned(),
+            reference: "main".to_owned(),
+            tree: "t".repeat(40),
+            author: "Ada".to_owned(),
+            message: "first line".to_owned(),
+            base: format!("sha256:{}", "1".repeat(64)),
+            rcc: "v19.0.2".to_owned(),
+            rcc_digest: format!("sha256:{}", "2".repeat(64)),
+            build_key: format!("key-{commit}"),
+            environment_key: "e".repeat(64),
+            blueprint: "bp".to_owned(),
+            noop: false,
+            reuse: false,
+        }
+    }
+
+    fn report(&self, step: Step, outcome: Outcome) -> String {
+        BuildReport::new(&self.build().build_id, step, outcome).to_message()
+    }
+
+    pub(super) fn done(&self, step: Step, outcome: Outcome) -> Value {
+        ended(0, "Completed", &self.report(step, outcome))
+    }
+
+    pub(super) fn failed(&self, step: Step, reason: &str, code: u8) -> Value {
+        let failure = Failure {
+            reason: reason.to_owned(),
+            message: format!("what {reason} means"),
+            retry_after: None,
+            tail: "last line".to_owned(),
+        };
+        ended(i32::from(code), "Error", &self.report(step, Outcome::Failed(failure)))
+    }
+
+    /// Publish ends well with this digest.
+    pub(super) fn succeed(&mut self, commit: &str, digest: char, noop: bool) {
+        let fetched = Fetched {
+            noop,
+            ..self.fetched(commit)
+        };
+        let published = Published {
+            digest: format!("sha256:{}", String::from(digest).repeat(64)),
+            size: 1000,
+            uploaded: 10,
+            layers: vec![LayerReport {
+                role: "code".to_owned(),
+                count: 1,
+                size: 10,
+                up: 10,
+            }],
+            packages: 3,
+            noop,
+        };
+        let states = [
+            self.done(Step::Fetch, Outcome::Fetched(fetched)),
+            self.done(Step::Resolve, Outcome::Resolved(Resolved::default())),
+            self.done(Step::Publish, Outcome::Published(published)),
+        ];
+        self.pod("Succeeded", states);
+        self.end_job("Complete");
+    }
+
+    /// A step fails with this reason.
+    pub(super) fn fail(&mut self, step: Step, reason: Reason) {
+        let fetch = match step {
+            Step::Fetch => self.failed(step, reason.as_str(), reason.exit_code()),
+            _ => self.done(
+                Step::Fetch,
+                Outcome::Fetched(
+                    self.fetched(
+                        &self
+                            .build()
+                            .revision
+                            .map_or_else(|| A.to_owned(), |text| Revision::parse(&text).unwrap().commit),
+                    ),
+                ),
+            ),
+        };
+        let resolve = match step {
+            Step::Fetch => waiting("PodInitializing"),
+            Step::Resolve => self.failed(step, reason.as_str(), reason.exit_code()),
+            Step::Publish => self.done(Step::Resolve, Outcome::Resolved(Resolved::default())),
+        };
+        let publish = if step == Step::Publish {
+            self.failed(step, reason.as_str(), reason.exit_code())
+        } else {
+            waiting("PodInitializing")
+        };
+        self.pod("Failed", [fetch, resolve, publish]);
+        self.end_job("Failed");
+    }
+
+    pub(super) fn end_job(&mut self, kind: &str) {
+        let name = self.build().job;
+        let now = self.now;
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.metadata.name.as_ref() == Some(&name)) {
+            job.status =
+                Some(serde_json::from_value(json!({"conditions": [{"type": kind, "status": "True", "lastTransitionTime": now}]})).unwrap());
+        }
+    }
+
+    /// The row of the table that the status shows.
+    pub(super) fn row(&self) -> String {
+        let status = self.status();
+        let generation = self.image.metadata.generation;
+        let mut text = Vec::new();
+        for condition in &status.conditions {
+            assert_eq!(condition.observed_generation, generation, "{}", condition.type_);
+            text.push(format!("{}={}/{}", condition.type_, condition.status, condition.reason));
+        }
+        assert_eq!(status.observed_generation, generation);
+        format!("{} | {}", text.join(" "), status.summary.unwrap_or_default())
+    }
+
+    /// To a first image of commit A, and rest.
+    pub(super) fn built() -> Self {
+        let mut world = Self::new();
+        world.settle();
+        world.pass(30).succeed(A, 'd', false);
+        world.settle();
+        world
+    }
+}
+
+pub(super) fn revision(commit: &str) -> Revision {
+    Revision {
+        reference: "main".to_owned(),
+        commit: commit.to_owned(),
+    }
+}
+
+pub(super) fn waiting(reason: &str) -> Value {
+    json!({"waiting": {"reason": reason}})
+}
+
+pub(super) fn running(since: Timestamp) -> Value {
+    json!({"running": {"startedAt": since}})
+}
+
+pub(super) fn ended(code: i32, reason: &str, message: &str) -> Value {
+    json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": "2026-03-01T10:00:01Z", "finishedAt": "2026-03-01T10:00:13Z"}})
+}
