@@ -1,2 +1,7 @@
-//! Entry point.
-fn main() {}
+//! The command line `robotimage`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    robotimage_builder::cli::main()
+}

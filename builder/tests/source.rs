@@ -61,7 +61,11 @@ impl<'a> Ask<'a> {
             interrupt: Arc::default(),
         })
         .await;
-        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "the object database is removed");
+        assert_eq!(
+            std::fs::read_dir(scratch.path()).unwrap().count(),
+            0,
+            "the object database is removed"
+        );
         result
     }
 
@@ -116,7 +120,10 @@ async fn a_private_commit_by_every_name() {
         };
         let found = ask.go(into.path()).await.unwrap();
         assert_eq!((found.commit, found.tree.as_str()), (server.head(), tree.as_str()));
-        assert_eq!((found.reference.as_str(), found.author.as_str(), found.message.as_str()), (reference, "Ada", "First line"));
+        assert_eq!(
+            (found.reference.as_str(), found.author.as_str(), found.message.as_str()),
+            (reference, "Ada", "First line")
+        );
         assert_eq!((found.entries, found.bytes), (4, 30));
         let script = into.path().join("lib/run.sh");
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&script).unwrap().permissions());

@@ -1,1 +1,92 @@
-//! The command line.
+//! The command line: what people type, what they see, and the exit code.
+//!
+//! Invariant: results go to standard output, everything else to standard error; the exit code is the reason's.
+
+mod args;
+mod build;
+mod check;
+mod environment;
+mod output;
+mod progress;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use robotimage_crds::build::Step;
+use tracing_subscriber::EnvFilter;
+
+use crate::environment::laptop;
+use crate::steps::{self, StepOptions};
+use args::{Cli, Command, StepArgs};
+
+/// Variable with the filter of the log, such as `debug` or `robotimage_registry=debug`.
+const LOG: &str = "ROBOTIMAGE_LOG";
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // Before anything else: a process that enters namespaces must still have one thread.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__resolve") {
+        return laptop::child_main();
+    }
+    let command = Cli::parse().command;
+    // Another provider could only be there if this function ran twice; then it is the same one.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the program cannot start its threads: {error}");
+            return ExitCode::from(70);
+        }
+    };
+    let code = runtime.block_on(run(command));
+    // Work that was given up must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ExitCode::from(code)
+}
+
+async fn run(command: Command) -> u8 {
+    match command {
+        Command::Build(args) => {
+            log(false);
+            build::run(&args).await
+        }
+        Command::Check(args) => {
+            log(false);
+            check::run(&args)
+        }
+        Command::Fetch(args) => step(Step::Fetch, args).await,
+        Command::Resolve(args) => step(Step::Resolve, args).await,
+        Command::Publish(args) => step(Step::Publish, args).await,
+    }
+}
+
+async fn step(step: Step, args: StepArgs) -> u8 {
+    log(true);
+    let options = StepOptions {
+        root: args.root,
+        report: args.report,
+    };
+    steps::run(step, &options).await
+}
+
+/// Lines of JSON in a pod; on a laptop warnings only, for people.
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new(if json { "info" } else { "warn" }));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init();
+    } else {
+        lines
+            .without_time()
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
+    }
+}

@@ -61,8 +61,21 @@ pub struct Code<'a> {
     pub source: &'a Path,
     /// The artifacts folder, relative to the context; `None` when it is outside of the context, or holds code.
     pub artifacts: Option<PathBuf>,
-    /// Files whose content rcc would change at its start, relative to the context, with what it would make of them.
-    pub fixed: Vec<(String, Vec<u8>)>,
+    /// Files that are left out, relative to the context.
+    pub left_out: Vec<PathBuf>,
+    /// Files that rcc would change at its start.
+    pub fixed: Vec<Fixed>,
+}
+
+/// A file as rcc would make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Relative to the context.
+    pub path: String,
+    /// New content; `None` for what is on disk.
+    pub content: Option<Vec<u8>>,
+    /// Whether it may be executed.
+    pub executable: bool,
 }
 
 /// The robot's code, writable for group 0, with an empty artifacts folder.
@@ -70,18 +83,28 @@ pub fn code(code: &Code<'_>) -> Result<LayerBuilder, Failure> {
     let mut layer = LayerBuilder::new();
     layer.opaque(APP).dir(HOME, 0o775);
     let artifacts = code.artifacts.clone();
-    let fixed: Vec<PathBuf> = code.fixed.iter().map(|(path, _)| PathBuf::from(path)).collect();
+    let elsewhere: Vec<PathBuf> = code
+        .left_out
+        .iter()
+        .cloned()
+        .chain(code.fixed.iter().map(|fixed| PathBuf::from(&fixed.path)))
+        .collect();
     let source = code.source.to_owned();
-    let taken =
-        move |path: &Path, folder: bool| !fixed.iter().any(|fixed| fixed == path) && is_taken(&source, path, folder, artifacts.as_deref());
+    let taken = move |path: &Path, folder: bool| {
+        !elsewhere.iter().any(|other| other == path) && is_taken(&source, path, folder, artifacts.as_deref())
+    };
     layer
         .tree(code.source, APP, ModePolicy::Code, Box::new(taken))
         .map_err(|error| failure(&error, Reason::SourceRejected))?;
     if let Some(artifacts) = code.artifacts.as_ref().and_then(|path| path.to_str()) {
         layer.dir(&format!("{APP}/{artifacts}"), 0o775);
     }
-    for (path, content) in &code.fixed {
-        layer.file(&format!("{APP}/{path}"), content.clone(), 0o775);
+    for fixed in &code.fixed {
+        let (path, mode) = (format!("{APP}/{}", fixed.path), if fixed.executable { 0o775 } else { 0o664 });
+        match &fixed.content {
+            Some(content) => layer.file(&path, content.clone(), mode),
+            None => layer.file_from(&path, code.source.join(&fixed.path), mode),
+        };
     }
     Ok(layer)
 }
@@ -215,7 +238,12 @@ mod tests {
         let made = code(&Code {
             source: root,
             artifacts: Some(PathBuf::from("output")),
-            fixed: vec![("sub/run.sh".to_owned(), b"a\n".to_vec())],
+            left_out: vec![PathBuf::from("hololib.zip")],
+            fixed: vec![Fixed {
+                path: "sub/run.sh".to_owned(),
+                content: Some(b"a\n".to_vec()),
+                executable: true,
+            }],
         });
         assert_eq!(
             listing(made.unwrap()),

@@ -5,14 +5,20 @@
 
 pub mod assemble;
 pub mod base;
+pub mod elf;
 pub mod key;
 pub mod layers;
 pub mod oci;
+pub mod pull;
+pub mod push;
+pub mod recipe;
 pub mod run;
+pub mod store;
 
 pub use assemble::{Content, Image, ImageLayer, Role, assemble};
 pub use base::{BaseFacts, BaseReader};
 pub use key::BuildKeyInputs;
+pub use recipe::{EnvironmentFacts, Parts, Recipe, Reused, RobotFacts};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,59 @@
+//! `robotimage check`: everything that would end a build, and everything that will surprise at run time.
+
+use robotimage_crds::reason::Reason;
+use serde::Serialize;
+
+use super::args::CheckArgs;
+use super::output::{failed, print, to_json};
+use crate::failure::Failure;
+use crate::robot::check::{Finding, Severity, check};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    ok: bool,
+    findings: &'a [Finding],
+}
+
+pub(super) fn run(args: &CheckArgs) -> u8 {
+    if !args.dir.is_dir() {
+        let message = format!("{} is no folder; give the one with the robot", args.dir.display());
+        return failed(&Failure::new(Reason::SourceNotFound, message), args.json);
+    }
+    let findings = check(&args.dir, &args.robot, args.task.as_deref());
+    let error = findings.iter().find(|finding| finding.severity == Severity::Error);
+    if args.json {
+        let document = Document {
+            ok: error.is_none(),
+            findings: &findings,
+        };
+        print(&to_json(&document));
+    } else {
+        print(&text(&args.robot, &findings));
+    }
+    error.map_or(0, |finding| finding.reason.unwrap_or(Reason::RobotYamlInvalid).exit_code())
+}
+
+fn text(robot: &str, findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let place = match (finding.line, finding.column) {
+            (0, _) => finding.file.clone(),
+            (line, column) => format!("{}:{line}:{column}", finding.file),
+        };
+        text.push_str(&format!("{severity}: {place}: {}\n", finding.message));
+        if !finding.advice.is_empty() {
+            text.push_str(&format!("  {}\n", finding.advice));
+        }
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    match (errors, findings.len() - errors) {
+        (0, 0) => text.push_str(&format!("{robot}: good\n")),
+        (0, warnings) => text.push_str(&format!("{robot}: can be built, {warnings} warning(s)\n")),
+        (errors, warnings) => text.push_str(&format!("{robot}: cannot be built: {errors} error(s), {warnings} warning(s)\n")),
+    }
+    text
+}

@@ -1,0 +1,176 @@
+//! How results and failures look.
+
+use std::io::Write as _;
+
+use robotimage_crds::build::LayerReport;
+use serde::Serialize;
+
+use super::progress::bytes;
+use crate::failure::Failure;
+
+/// What a build made.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Built {
+    /// Digest of the manifest.
+    pub(super) digest: String,
+    /// What to deploy: repository@digest; none when nothing was pushed.
+    pub(super) reference: Option<String>,
+    /// Bytes of all layers, compressed.
+    pub(super) size: u64,
+    /// By role.
+    pub(super) layers: Vec<Row>,
+    /// Key of the environment.
+    pub(super) environment_key: Option<String>,
+    /// Number of packages in it.
+    pub(super) packages: usize,
+    /// Whether the environment was there from an earlier build.
+    pub(super) environment_cached: bool,
+    /// Packages that differ at every resolve.
+    pub(super) not_reproducible: Vec<String>,
+    /// Key of the build.
+    pub(super) build_key: String,
+    /// Digest of the base.
+    pub(super) base: String,
+    /// Version of rcc.
+    pub(super) rcc: String,
+    /// Files and folders that were written.
+    pub(super) written: Vec<String>,
+    /// Names in registries that point at it.
+    pub(super) tags: Vec<String>,
+}
+
+/// Layers of one role.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    role: String,
+    layers: u32,
+    size: u64,
+    /// Bytes that were sent to a registry; none when nothing was pushed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<u64>,
+}
+
+impl Row {
+    /// A row of a report.
+    pub(super) fn of(report: LayerReport, pushed: bool) -> Self {
+        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        Self {
+            role: report.role,
+            layers: report.count,
+            size: number(report.size),
+            sent: pushed.then(|| number(report.up)),
+        }
+    }
+}
+
+/// Prints the result.
+pub(super) fn built(built: &Built, json: bool) {
+    if json {
+        print(&to_json(built));
+        return;
+    }
+    let pushed = built.layers.iter().any(|row| row.sent.is_some());
+    let mut text = format!("\n{:<13}{:>7}{:>12}", "LAYER", "COUNT", "SIZE");
+    if pushed {
+        text.push_str(&format!("{:>12}", "SENT"));
+    }
+    text.push('\n');
+    for row in &built.layers {
+        text.push_str(&format!("{:<13}{:>7}{:>12}", row.role, row.layers, bytes(row.size)));
+        if let Some(sent) = row.sent {
+            let sent = if sent == 0 { "reused".to_owned() } else { bytes(sent) };
+            text.push_str(&format!("{sent:>12}"));
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("{:<13}{:>7}{:>12}\n\n", "total", "", bytes(built.size)));
+    text.push_str(&format!("Digest: {}\n", built.digest));
+    for path in &built.written {
+        text.push_str(&format!("Written: {path}\n"));
+    }
+    for tag in &built.tags {
+        text.push_str(&format!("Tag: {tag}\n"));
+    }
+    match &built.reference {
+        Some(reference) => text.push_str(&format!("Deploy: {reference}\n")),
+        None if built.written.is_empty() => {
+            text.push_str("Nothing was kept: give --push with --tag, --save FILE, or --output oci:DIR.\n");
+        }
+        None => {}
+    }
+    print(&text);
+}
+
+/// Prints a failure; its exit code.
+pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        reason: &'a str,
+        owner: &'a str,
+        retryable: bool,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tail: Option<&'a str>,
+    }
+    let code = failure.reason.exit_code();
+    if json {
+        let document = Document {
+            reason: failure.reason.as_str(),
+            owner: failure.reason.owner().as_str(),
+            retryable: failure.reason.retryable(),
+            message: &failure.message,
+            tail: failure.tail.as_deref(),
+        };
+        print(&to_json(&std::collections::BTreeMap::from([("error", document)])));
+        return code;
+    }
+    let (what, advice) = split(&failure.message);
+    let mut text = format!("error: {what}\n");
+    if let Some(advice) = advice {
+        text.push_str(&format!("  {advice}\n"));
+    }
+    text.push_str(&format!("  reason {}, exit code {code}\n", failure.reason));
+    if let Some(tail) = &failure.tail {
+        text.push_str("  the last lines of its output:\n");
+        for line in tail.lines() {
+            text.push_str(&format!("  | {line}\n"));
+        }
+    }
+    // A closed standard error changes nothing about the failure.
+    std::io::stderr().lock().write_all(text.as_bytes()).ok();
+    code
+}
+
+/// What is wrong, and what to do: messages put the cure after the last semicolon.
+fn split(message: &str) -> (&str, Option<&str>) {
+    match message.rsplit_once("; ") {
+        Some((what, advice)) => (what, Some(advice)),
+        None => (message, None),
+    }
+}
+
+pub(super) fn to_json<T: Serialize>(document: &T) -> String {
+    let mut text = serde_json::to_string(document).expect("invariant: results are plain data with text keys");
+    text.push('\n');
+    text
+}
+
+/// Writes to standard output. A reader that went away, such as `head`, is no failure.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_has_its_own_line() {
+        assert_eq!(split("a: b; c; do d"), ("a: b; c", Some("do d")));
+        assert_eq!(split("a"), ("a", None));
+    }
+}

@@ -1,0 +1,194 @@
+//! Which glibc the programs and libraries of an environment need, against the one that the base has.
+//!
+//! pip chooses wheels by the glibc of the machine that resolves, so an environment can be newer than its base; such an image
+//! would fail at its first import. Invariant: only headers are read, at most a few kilobytes a file, and no link is followed.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use robotimage_crds::reason::Reason;
+
+use crate::failure::Failure;
+
+/// Section with the versions that a file needs of its libraries.
+const VERNEED: u32 = 0x6fff_fffe;
+/// Largest section that is read, in bytes; real ones have a few hundred.
+const MAX_SECTION: u64 = 4 << 20;
+/// Deepest folder.
+const MAX_DEPTH: usize = 256;
+
+/// A version of glibc, `2.36`.
+type Version = (u32, u32);
+
+/// Refuses an environment that needs a newer glibc than the base has, naming both and the file.
+pub fn check(tree: &Path, base: Option<&str>) -> Result<(), Failure> {
+    let mut newest: Option<(Version, std::path::PathBuf)> = None;
+    walk(tree, 0, &mut newest)?;
+    let Some(((major, minor), path)) = newest else {
+        return Ok(());
+    };
+    let file = path.strip_prefix(tree).unwrap_or(&path).display();
+    let needs = format!("the environment's {file} needs glibc {major}.{minor}");
+    match base.map(|text| (text, parse(text))) {
+        Some((_, Some(base))) if base >= (major, minor) => Ok(()),
+        Some((text, _)) => Err(Failure::new(
+            Reason::EnvironmentUnsolvable,
+            format!("{needs}, and the base image has {text}; choose a newer base, or pin the package to an older version"),
+        )),
+        None => Err(Failure::new(
+            Reason::EnvironmentUnsolvable,
+            format!("{needs}, and the base image has no glibc; choose a base with one, such as debian:bookworm-slim"),
+        )),
+    }
+}
+
+fn walk(folder: &Path, depth: usize, newest: &mut Option<(Version, std::path::PathBuf)>) -> Result<(), Failure> {
+    let fail = |error: &std::io::Error| Failure::io("read", folder, error);
+    if depth > MAX_DEPTH {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder).map_err(|error| fail(&error))? {
+        let entry = entry.map_err(|error| fail(&error))?;
+        let kind = entry.file_type().map_err(|error| fail(&error))?;
+        let path = entry.path();
+        if kind.is_dir() {
+            // Compilers bring a C library of their own, which no program of the environment runs with.
+            if entry.file_name() != "sysroot" {
+                walk(&path, depth + 1, newest)?;
+            }
+        } else if kind.is_file() {
+            let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .custom_flags(flags.bits().cast_signed())
+                .open(&path)
+                .map_err(|error| Failure::io("read", &path, &error))?;
+            if let Some(version) = needed(&file)
+                && newest.as_ref().is_none_or(|(known, _)| version > *known)
+            {
+                *newest = Some((version, path));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest version of glibc that an x86-64 ELF file needs. A file that is broken or something else needs none.
+fn needed(file: &File) -> Option<Version> {
+    let header = part(file, 0, 64)?;
+    if header.get(..6)? != b"\x7fELF\x02\x01" || u16_at(&header, 18)? != 62 {
+        return None;
+    }
+    let (start, size, count) = (
+        u64_at(&header, 40)?,
+        u64::from(u16_at(&header, 58)?),
+        u64::from(u16_at(&header, 60)?),
+    );
+    if size < 64 {
+        return None;
+    }
+    let sections = part(file, start, size.checked_mul(count)?)?;
+    let section = |index: usize| sections.get(index.checked_mul(usize::try_from(size).ok()?)?..);
+    let wanted = (0..usize::try_from(count).ok()?).find_map(|index| section(index).filter(|header| u32_at(header, 4) == Some(VERNEED)))?;
+    let content = |header: &[u8]| part(file, u64_at(header, 24)?, u64_at(header, 32)?);
+    let names = content(section(usize::try_from(u32_at(wanted, 40)?).ok()?)?)?;
+    let content = content(wanted)?;
+    let mut newest = None;
+    let mut at = 0;
+    // Each entry is a library with a chain of versions. Offsets only grow, so the loops end.
+    loop {
+        let entry = content.get(at..)?;
+        let mut version_at = at + usize::try_from(u32_at(entry, 8)?).ok()?;
+        for _ in 0..u16_at(entry, 2)? {
+            let version = content.get(version_at..)?;
+            let name = names.get(usize::try_from(u32_at(version, 8)?).ok()?..)?;
+            let name = &name[..name.iter().position(|byte| *byte == 0)?];
+            let found = std::str::from_utf8(name).ok().and_then(|name| parse(name.strip_prefix("GLIBC_")?));
+            newest = newest.max(found);
+            version_at += usize::try_from(u32_at(version, 12)?).ok()?;
+        }
+        match usize::try_from(u32_at(entry, 12)?).ok()? {
+            0 => return newest,
+            next => at += next,
+        }
+    }
+}
+
+/// `2.36`, `2.2.5`: the first two numbers.
+fn parse(text: &str) -> Option<Version> {
+    let mut numbers = text.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn part(file: &File, at: u64, size: u64) -> Option<Vec<u8>> {
+    if size > MAX_SECTION {
+        return None;
+    }
+    let mut bytes = vec![0; usize::try_from(size).ok()?];
+    file.read_exact_at(&mut bytes, at).ok()?;
+    Some(bytes)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_needs_of_a_real_program() {
+        let own = File::open(std::env::current_exe().unwrap()).unwrap();
+        let version = needed(&own).expect("this test is linked to glibc");
+        assert!(version >= (2, 2) && version < (3, 0), "{version:?}");
+    }
+
+    #[test]
+    fn a_newer_need_than_the_base_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("bin")).unwrap();
+        std::fs::copy(std::env::current_exe().unwrap(), folder.path().join("bin/tool")).unwrap();
+        std::os::unix::fs::symlink("/", folder.path().join("out")).unwrap();
+        check(folder.path(), Some("2.99")).unwrap();
+        for (base, said) in [(Some("2.1"), "has 2.1"), (None, "no glibc"), (Some("musl"), "has musl")] {
+            let failure = check(folder.path(), base).unwrap_err();
+            assert_eq!(failure.reason, Reason::EnvironmentUnsolvable);
+            assert!(failure.message.contains("bin/tool") && failure.message.contains(said), "{failure}");
+        }
+    }
+
+    #[test]
+    fn broken_files_need_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let path = folder.path().join("f");
+        for bytes in [&b""[..], b"\x7fELF", &own[..64], &own[..4096], b"#!/bin/sh\n"] {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(needed(&File::open(&path).unwrap()), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_headers_never_panic(changes in proptest::collection::vec((0_usize..4096, proptest::num::u8::ANY), 1..40)) {
+            let mut bytes = std::fs::read("/proc/self/exe").unwrap();
+            bytes.truncate(1 << 16);
+            for (at, byte) in changes {
+                bytes[at] = byte;
+            }
+            let file = tempfile::tempfile().unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            needed(&file);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The first step: trusted code over untrusted bytes. Source, rcc, base, keys.
+//!
+//! Invariant: nothing of the source is executed. rcc is, because the platform chose it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use robotimage_crds::build::{Fetched, PlanRcc, Previous, paths, render};
+use robotimage_crds::reason::Reason;
+use robotimage_registry::{Client, Credentials, Digest, Error, Reference, Repository};
+
+use super::facts::{ENVIRONMENT, Facts, RCC};
+use super::prepare::{self, Prepared};
+use super::root::make_empty;
+use super::{Context, Side, access, binary};
+use crate::failure::Failure;
+use crate::image::oci::{Config, Manifest};
+use crate::image::pull::from_registry;
+use crate::image::push::described;
+use crate::image::{Base, Recipe, Reused, Role};
+use crate::rcc::Rcc;
+use crate::source::{Checkout, GitRequest, GitSecret, Limits, SourceError, checkout};
+
+/// Where the builder image has the launcher.
+pub(super) const LAUNCHER: &str = "/usr/local/lib/robotimage/launcher";
+
+/// Home of rcc while it is asked for its version and its hash, below the scratch folder.
+const RCC_HOME: &str = "rcc-home";
+
+pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
+    let plan = &context.plan;
+    let scratch = context.root.path(paths::SCRATCH);
+    let spec = context.root.path(paths::SPEC);
+    make_empty(&scratch)?;
+    make_empty(&spec)?;
+    let source = source(context, &scratch).await?;
+    tracing::info!(
+        commit = source.commit,
+        tree = source.tree,
+        bytes = source.bytes,
+        entries = source.entries,
+        "source"
+    );
+    let folder = context.root.path(paths::SOURCE);
+    let prepared = blocking({
+        let (folder, file, task) = (folder.clone(), plan.robot.file.clone(), plan.robot.task.clone());
+        move || prepare::robot(&folder, &file, task.as_deref())
+    })
+    .await?;
+    let binary = spec.join(RCC);
+    let (base, rcc) = tokio::try_join!(base(context), rcc(context, &scratch, &binary))?;
+    tracing::info!(digest = base.digest, glibc = base.facts.glibc, os = base.facts.os, "base");
+    tracing::info!(version = rcc.version, sha256 = rcc.sha256, "rcc");
+    let recipe = recipe(context, &source, prepared.clone(), base, rcc, &scratch.join(RCC_HOME)).await?;
+    let (noop, reused) = match &plan.previous {
+        Some(previous) => previous_image(context, previous, &recipe).await?,
+        None => (false, Vec::new()),
+    };
+    let fetched = Fetched {
+        commit: source.commit.clone(),
+        reference: source.reference,
+        tree: source.tree,
+        author: source.author,
+        message: source.message,
+        base: recipe.base.digest.clone(),
+        rcc: recipe.rcc_version.clone(),
+        rcc_digest: recipe.rcc.clone(),
+        build_key: recipe.build_key(),
+        environment_key: recipe
+            .environment
+            .as_ref()
+            .map(|environment| environment.key.clone())
+            .unwrap_or_default(),
+        blueprint: recipe
+            .environment
+            .as_ref()
+            .map(|environment| environment.blueprint.clone())
+            .unwrap_or_default(),
+        noop,
+        reuse: reused.iter().any(|layer| layer.role == Role::Environment),
+    };
+    prepared.copy_environment(&folder, &spec.join(ENVIRONMENT))?;
+    let facts = Facts {
+        version: 1,
+        build_id: plan.build_id.clone(),
+        fetched: fetched.clone(),
+        recipe,
+        reused,
+        tags: rendered(&plan.image.tags, &source.commit)?,
+    };
+    facts.write(&context.root)?;
+    Ok(fetched)
+}
+
+/// Work that blocks, on a thread of its own.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Failure::new(
+            Reason::InternalError,
+            format!("a step broke off: {error}; please report this bug"),
+        ))
+    })
+}
+
+async fn source(context: &Context, scratch: &Path) -> Result<Checkout, Failure> {
+    let plan = &context.plan;
+    let git = &plan.source.git;
+    let secret = GitSecret::load(&context.root.path(paths::GIT_SECRET))?;
+    if git.secret && secret.is_none() {
+        return Err(SourceError::SecretMissing {
+            problem: "that source.git.secretRef names does not exist, or has none of the keys username, password, bearerToken and ca.crt"
+                .to_owned(),
+        }
+        .into());
+    }
+    let policy = access::policy(&plan.platform)?;
+    let web = access::web(&plan.platform, access::roots(&context.root)?, policy);
+    let into = context.root.path(paths::SOURCE);
+    make_empty(&into)?;
+    let request = GitRequest {
+        url: &git.url,
+        want: &git.want,
+        path: &plan.source.path,
+        secret: secret.as_ref(),
+        require_hosts: plan.platform.require_secret_hosts,
+        web: &web,
+        limits: Limits {
+            bytes: plan.platform.max_source_bytes,
+            entries: plan.platform.max_source_entries,
+        },
+        scratch,
+        into: &into,
+        interrupt: context.interrupt.clone(),
+    };
+    Ok(checkout(&request).await?)
+}
+
+/// A client that reads with the first of these Secrets that is mounted.
+fn reader(context: &Context, secrets: &[&str], side: Side) -> Result<Client, Failure> {
+    let credentials: Option<Credentials> = access::credentials(&context.root, secrets, side)?;
+    access::client(&context.registry()?, credentials)
+}
+
+async fn base(context: &Context) -> Result<Base, Failure> {
+    let reference = base_reference(&context.plan.image.base)?;
+    let client = reader(context, &[paths::BASE_SECRET, paths::PULL_SECRET], Side::Base)?;
+    let (base, _) = from_registry(&client, &reference, None)
+        .await
+        .map_err(|error| access::pull_failure(&error))?;
+    Ok(base)
+}
+
+/// The reference of a base image.
+pub fn base_reference(text: &str) -> Result<Reference, Failure> {
+    Reference::parse(text).map_err(|error| Failure::new(Reason::BaseNotFound, format!("base: {error}")))
+}
+
+async fn rcc(context: &Context, scratch: &Path, to: &Path) -> Result<Rcc, Failure> {
+    match &context.plan.image.rcc {
+        PlanRcc::Image(image) => {
+            let client = reader(context, &[paths::RCC_SECRET, paths::PULL_SECRET], Side::Rcc)?;
+            binary::from_image(&client, image, scratch, to).await?;
+        }
+        PlanRcc::Http(source) => {
+            let platform = &context.plan.platform;
+            let web = access::web(platform, access::roots(&context.root)?, access::policy(platform)?);
+            binary::from_web(&web, source, to).await?;
+        }
+    }
+    let (binary, home) = (to.to_owned(), scratch.join(RCC_HOME));
+    blocking(move || {
+        make_empty(&home)?;
+        Ok(Rcc::probe(&binary, &home)?)
+    })
+    .await
+}
+
+/// All facts of the image.
+async fn recipe(
+    context: &Context,
+    source: &Checkout,
+    prepared: Prepared,
+    base: Base,
+    rcc: Rcc,
+    rcc_home: &Path,
+) -> Result<Recipe, Failure> {
+    let launcher = context.root.path(LAUNCHER);
+    let settings = context.root.path(paths::PLATFORM);
+    let folder = context.root.path(paths::SOURCE);
+    let (image, rcc_home) = (context.plan.image.clone(), rcc_home.to_owned());
+    let (tree, commit) = (source.tree.clone(), source.commit.clone());
+    blocking(move || {
+        let environment = prepared.environment(&prepare::EnvironmentInputs {
+            context: &folder,
+            rcc: &rcc,
+            rcc_home: &rcc_home,
+            base: &base,
+            settings: Some(&settings),
+            compression: image.compression,
+            compatibility: image.compatibility,
+        })?;
+        let map = |values: &BTreeMap<String, String>| {
+            values
+                .iter()
+                .map(|(key, value)| Ok((key.clone(), rendered_one(value, &commit)?)))
+                .collect::<Result<_, Failure>>()
+        };
+        Ok(Recipe {
+            tree,
+            base,
+            rcc: format!("sha256:{}", rcc.sha256),
+            rcc_version: rcc.version,
+            launcher: binary::digest(&launcher)?,
+            robot: prepared.facts,
+            environment,
+            user: image.user.clone(),
+            labels: map(&image.labels)?,
+            annotations: map(&image.annotations)?,
+            compression: image.compression,
+            compatibility: image.compatibility,
+        })
+    })
+    .await
+}
+
+fn rendered_one(template: &str, commit: &str) -> Result<String, Failure> {
+    render(template, commit).map_err(|error| Failure::new(Reason::NotAllowed, error.to_string()))
+}
+
+fn rendered(templates: &[String], commit: &str) -> Result<Vec<String>, Failure> {
+    templates.iter().map(|template| rendered_one(template, commit)).collect()
+}
+
+/// Whether the previous image is the one wanted, and what can be taken over from it. One that is gone is nothing to build
+/// on; a repository that cannot be read is no failure here, since reading it is only a saving.
+async fn previous_image(context: &Context, previous: &Previous, recipe: &Recipe) -> Result<(bool, Vec<Reused>), Failure> {
+    let same = previous.build_key == recipe.build_key();
+    let repository = Repository::parse(&context.plan.image.repository)
+        .map_err(|error| Failure::new(Reason::NotAllowed, format!("image.repository: {error}")))?;
+    let Ok(digest) = Digest::try_from(previous.digest.as_str()) else {
+        return Ok((false, Vec::new()));
+    };
+    let client = reader(context, &[paths::PULL_SECRET], Side::Target)?;
+    match take_over(&client, &repository, &digest, recipe, same).await {
+        Ok(reused) => Ok((same, reused)),
+        Err(Error::NotFound { .. }) => {
+            tracing::warn!(digest = previous.digest, "the previous image is gone; everything is made anew");
+            Ok((false, Vec::new()))
+        }
+        Err(Error::Canceled { .. }) => Err(Failure::new(Reason::Canceled, "the build was told to stop")),
+        Err(error) => {
+            tracing::warn!(%error, "the previous image cannot be read; nothing is taken over from it");
+            Ok((same, Vec::new()))
+        }
+    }
+}
+
+async fn take_over(client: &Client, repository: &Repository, digest: &Digest, recipe: &Recipe, same: bool) -> Result<Vec<Reused>, Error> {
+    let reference = repository.with_digest(digest);
+    let fetched = client.manifest(&reference).await?;
+    // An image that some other tool put there has nothing for us.
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&fetched.bytes) else {
+        return Ok(Vec::new());
+    };
+    if same {
+        return Ok(Vec::new());
+    }
+    let limit = client.options().manifest_limit;
+    let config = client.blob_bytes(repository, &described(&manifest.config)?, limit).await?;
+    let Ok(config) = serde_json::from_slice::<Config>(&config) else {
+        return Ok(Vec::new());
+    };
+    let mut reused = recipe.reusable(&manifest, &config);
+    let mut gone = Vec::new();
+    for layer in &reused {
+        if !client.blob_exists(repository, described(&layer.descriptor)?.digest()).await? {
+            gone.push(layer.role);
+        }
+    }
+    // Environment and runtime home belong together.
+    let half = gone.iter().any(|role| matches!(role, Role::Environment | Role::Home));
+    reused.retain(|layer| match layer.role {
+        Role::Environment | Role::Home => !half,
+        role => !gone.contains(&role),
+    });
+    Ok(reused)
+}
