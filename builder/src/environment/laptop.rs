@@ -69,6 +69,12 @@ enum Said {
 /// ignored. One cache folder holds one environment. Where the host forbids namespaces and the real `/opt/rcc` and
 /// `/home/robot` are ours to write, these are used.
 pub fn run_resolve(cache: &Path, request: &ResolveRequest<'_>) -> Result<Resolved, Error> {
+    // `/proc/self/exe` is this very program, even when its file was replaced meanwhile.
+    run_resolve_by(Path::new("/proc/self/exe"), cache, request)
+}
+
+/// The same with another program as the helper, which must know [`SUBCOMMAND`].
+pub fn run_resolve_by(program: &Path, cache: &Path, request: &ResolveRequest<'_>) -> Result<Resolved, Error> {
     for folder in [&cache.join("rcc"), &cache.join("home"), &cache.join("root")] {
         fs::create_dir_all(folder).map_err(|source| tree("make", folder, source))?;
     }
@@ -91,7 +97,7 @@ pub fn run_resolve(cache: &Path, request: &ResolveRequest<'_>) -> Result<Resolve
         key: request.key.to_owned(),
         cache: cache.clone(),
     };
-    match ask(&question, request)? {
+    match ask(program, &question, request)? {
         Said::Resolved(resolved) => {
             // The child saw the cache at its sealed place.
             let inside = resolved.sealed.strip_prefix(SEALED_ROOT).map_err(|_| Error::Helper {
@@ -126,10 +132,9 @@ pub fn run_resolve(cache: &Path, request: &ResolveRequest<'_>) -> Result<Resolve
 }
 
 /// Starts the child and reads what it says until it has said how it went.
-fn ask(question: &Question, request: &ResolveRequest<'_>) -> Result<Said, Error> {
-    // `/proc/self/exe` is this very program, even when its file was replaced meanwhile.
+fn ask(program: &Path, question: &Question, request: &ResolveRequest<'_>) -> Result<Said, Error> {
     let helper = |problem: String| Error::Helper { problem };
-    let mut child = Command::new("/proc/self/exe")
+    let mut child = Command::new(program)
         .arg0("robotimage")
         .arg(SUBCOMMAND)
         .stdin(Stdio::piped())

@@ -27,7 +27,8 @@ pub struct Rcc {
 }
 
 impl Rcc {
-    /// Asks the binary for its version. `scratch` is an existing folder that becomes its home; nothing else is written.
+    /// Asks the binary for its version. `scratch` is an existing folder that becomes its home. Nothing else is written, except
+    /// that any rcc started by root makes an empty /opt/robocorp/ht.
     pub fn probe(path: &Path, scratch: &Path) -> Result<Self, Error> {
         let sha256 = digest(path)?;
         let ended = call(path, scratch, vec!["version".into()])?;
