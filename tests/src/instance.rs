@@ -1,4 +1,4 @@
-//! Which of the four possible test beds of this machine one is: its interface and address ranges.
+//! Which of the eight possible test beds of this machine one is: its interface and address ranges.
 //!
 //! Invariant: two instances share no address, no interface name and no folder.
 
@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// How many test beds one machine can hold.
-pub const INSTANCES: u8 = 4;
+pub const INSTANCES: u8 = 8;
 
 /// The number of a test bed, and everything that follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ impl Instance {
         (0..INSTANCES).map(Self)
     }
 
-    /// 0 to 3.
+    /// 0 to 7.
     pub fn number(self) -> u8 {
         self.0
     }
@@ -52,7 +52,7 @@ impl Instance {
 
     /// Where pods live.
     pub fn pod_cidr(self) -> String {
-        format!("10.88.{}.0/18", u16::from(self.0) * 64)
+        format!("10.{}.{}.0/18", 88 - self.0 / 4, u16::from(self.0 % 4) * 64)
     }
 
     /// Where services live.

@@ -3,19 +3,24 @@
 //! Invariant: a signal goes only to a process whose id *and* start time are the ones we recorded, so a reused id is
 //! never hit; and unless it is kept on purpose, a part ends with the harness, even when that is SIGKILLed.
 
+mod identity;
+mod spawn;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
+pub use self::identity::Identity;
+pub use self::spawn::run;
+pub(crate) use self::spawn::{basics, enter, only_child, spawn};
 use crate::error::{Error, Result};
 
 /// How many bytes of a log an error shows.
@@ -58,42 +63,6 @@ pub struct Spec {
     pub lifetime: Lifetime,
 }
 
-/// A process by id and start time (clock ticks since boot), so that a reused id is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The process id, as the host sees it.
-    pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`.
-    pub started: u64,
-}
-
-impl Identity {
-    /// The identity of a living process.
-    pub fn of(pid: i32) -> Option<Self> {
-        let (state, started) = stat(pid)?;
-        (state != 'Z' && state != 'X').then_some(Self { pid, started })
-    }
-
-    /// Whether exactly this process still runs; a zombie does not.
-    pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
-    }
-
-    /// Sends a signal when exactly this process still runs; tells whether it was sent.
-    pub fn signal(self, signal: Signal) -> bool {
-        self.is_alive() && kill(Pid::from_raw(self.pid), signal).is_ok()
-    }
-}
-
-/// State letter and start time out of `/proc/PID/stat`; the name in it may hold spaces and parentheses.
-fn stat(pid: i32) -> Option<(char, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
 /// A started part.
 #[derive(Debug)]
 pub struct Part {
@@ -117,7 +86,7 @@ impl Part {
             .map_err(Error::io("open", &spec.log))?;
         let log_start = log.metadata().map_err(Error::io("read", &spec.log))?.len();
         let errors = log.try_clone().map_err(Error::io("open", &spec.log))?;
-        let mut command = command(&spec);
+        let mut command = spawn::command(&spec);
         command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
         let child = spawn(command).map_err(|source| Error::Part {
             part: spec.name.clone(),
@@ -288,30 +257,6 @@ where
     }
 }
 
-/// Runs a helper to its end and gives its stdout.
-pub fn run(what: &str, command: &mut Command) -> Result<String> {
-    let shown = std::iter::once(command.get_program())
-        .chain(command.get_args().take(6))
-        .map(|a| a.to_string_lossy());
-    let shown = shown.collect::<Vec<_>>().join(" ");
-    let failed = |why: String, output: String| Error::Command {
-        what: what.into(),
-        command: shown.clone(),
-        why,
-        output,
-    };
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| failed(format!("could not be run: {e}"), String::new()))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let mut said = String::from_utf8_lossy(&output.stderr).into_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stdout));
-    Err(failed(format!("failed ({})", output.status), last_lines(&said)))
-}
-
 /// The end of a log file, whole lines.
 pub fn tail(log: &Path) -> String {
     let read = || -> std::io::Result<String> {
@@ -328,88 +273,13 @@ pub fn tail(log: &Path) -> String {
     }
 }
 
-fn last_lines(text: &str) -> String {
+pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..]
         .iter()
         .map(|line| format!("  {line}"))
         .collect::<Vec<_>>()
         .join("\n")
-}
-
-/// The single child of a process, once it is there.
-pub(crate) fn only_child(parent: i32) -> Option<i32> {
-    for _ in 0..400 {
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-        if let Some(pid) = children.split_whitespace().next() {
-            return pid.parse().ok();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    None
-}
-
-fn command(spec: &Spec) -> Command {
-    let mut words: Vec<String> = Vec::new();
-    match spec.place {
-        // Processes of a machine die with its init; what runs on the host needs the kernel's own promise.
-        Place::Host if spec.lifetime == Lifetime::Harness => words.extend(["setpriv", "--pdeathsig", "KILL"].map(String::from)),
-        Place::Host => {}
-        Place::Machine(init) => words.extend(enter(init)),
-    }
-    words.push(spec.program.display().to_string());
-    words.extend(spec.args.iter().cloned());
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env_clear().envs(basics()).envs(&spec.env);
-    command
-}
-
-/// The words before a command that is to run inside a machine.
-pub(crate) fn enter(init: i32) -> Vec<String> {
-    let target = init.to_string();
-    ["nsenter", "--target", &target, "--mount", "--net", "--uts", "--pid", "--"]
-        .map(String::from)
-        .to_vec()
-}
-
-/// `PATH` with the system folders that a user's own may lack, and `HOME`.
-pub(crate) fn basics() -> Vec<(String, String)> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
-    vec![
-        ("PATH".into(), format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")),
-        ("HOME".into(), home),
-    ]
-}
-
-type Request = (Command, mpsc::Sender<std::io::Result<Child>>);
-
-/// Spawns from one thread that never ends: the kernel sends the parent-death signal when the *thread* that made the
-/// child ends, and the threads of a test runner end with each test.
-pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
-    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Request>>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (sender, receiver) = mpsc::channel::<Request>();
-        std::thread::spawn(move || {
-            for (mut command, answer) in receiver {
-                // A caller that went away meanwhile takes the child with it: nobody would ever end it.
-                if let Err(mpsc::SendError(Ok(mut child))) = answer.send(command.spawn())
-                    && child.kill().is_err()
-                {
-                    tracing::warn!(pid = child.id(), "a process that nobody waits for could not be ended");
-                }
-            }
-        });
-        Mutex::new(sender)
-    });
-    let (sender, receiver) = mpsc::channel();
-    let gone = || std::io::Error::other("the thread that starts processes is gone");
-    spawner
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .send((command, sender))
-        .map_err(|_| gone())?;
-    receiver.recv().map_err(|_| gone())?
 }
 
 #[cfg(test)]
@@ -472,15 +342,5 @@ mod tests {
         kept.lifetime = Lifetime::Kept;
         let error = Part::start(kept).unwrap_err().to_string();
         assert!(error.starts_with("sample could not be started (/nonexistent/program"), "{error}");
-    }
-
-    #[test]
-    fn a_signal_never_reaches_a_reused_process_id() {
-        let own = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let other = Identity {
-            started: own.started + 1,
-            ..own
-        };
-        assert!(!other.is_alive() && !other.signal(Signal::SIGKILL));
     }
 }

@@ -283,7 +283,7 @@ async fn an_interrupted_up_is_swept() {
         let state = std::fs::read_to_string(run.join("machine.json")).unwrap_or_default();
         state.contains(&format!("\"owner\":{{\"pid\":{own},")) && run.join("log/etcd.log").exists()
     };
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     let instance = loop {
         if let Some(instance) = robotimage_tests::Instance::all().find(owned) {
             break instance;
