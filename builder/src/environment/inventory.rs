@@ -69,7 +69,7 @@ pub fn inventory(sealed: &Path) -> Result<Vec<Package>, Error> {
 fn conda(meta: &Folder, packages: &mut Vec<Package>) -> Result<(), Error> {
     for entry in list(meta)? {
         let name = entry.name.to_string_lossy().into_owned();
-        if !name.ends_with(".json") || entry.kind != FileType::RegularFile {
+        if Path::new(&name).extension().is_none_or(|extension| extension != "json") || entry.kind != FileType::RegularFile {
             continue;
         }
         let path = meta.path().join(&name);

@@ -192,17 +192,10 @@ fn ask(program: &Path, question: &Question, request: &ResolveRequest<'_>) -> Res
 /// The hidden subcommand. Must be the first thing that the program does: it has no threads yet.
 pub fn child_main() -> ExitCode {
     let mut line = String::new();
-    let question: Question = match io::stdin()
-        .lock()
-        .take(1 << 20)
-        .read_line(&mut line)
-        .map(|_| serde_json::from_str(&line))
-    {
-        Ok(Ok(question)) => question,
-        _ => {
-            eprintln!("{SUBCOMMAND} is not for people: use robotimage build");
-            return ExitCode::from(2);
-        }
+    let read = io::stdin().lock().take(1 << 20).read_line(&mut line);
+    let Some(question) = read.ok().and_then(|_| serde_json::from_str::<Question>(&line).ok()) else {
+        eprintln!("{SUBCOMMAND} is not for people: use robotimage build");
+        return ExitCode::from(2);
     };
     let places = Places {
         root: question.cache.join("root"),

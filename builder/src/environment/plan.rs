@@ -55,10 +55,11 @@ pub(super) fn not_reproducible(sealed: &Path) -> Result<Vec<String>, Error> {
                 .map_err(|source| unreadable(info.path(), source))?
                 .unwrap_or_default();
             let record = String::from_utf8_lossy(&record).into_owned();
-            if record
-                .lines()
-                .any(|line| line.split(',').next().is_some_and(|file| file.ends_with(".so")))
-            {
+            if record.lines().any(|line| {
+                line.split(',')
+                    .next()
+                    .is_some_and(|file| Path::new(file).extension().is_some_and(|extension| extension == "so"))
+            }) {
                 found.push(package);
             }
         }

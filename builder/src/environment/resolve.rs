@@ -1,8 +1,8 @@
 //! Runs rcc until there is an environment, then seals it.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::inventory::{Package, inventory};
 use super::seal::{remove, tree};
-use super::secrets::Secrets;
+use super::secrets::{Netrc, Secrets};
 use super::{bytecode, plan, seal, space};
 use crate::rcc::{Child, Ended, Limits, Rcc, Settings, Stopped, Verdict, classify, environment, is_ambiguous, phase};
 use crate::robot::credentials_in;
@@ -113,7 +113,7 @@ pub fn resolve(request: &ResolveRequest<'_>) -> Result<Resolved, Error> {
             found,
         });
     }
-    let netrc = Netrc::place(request)?;
+    let netrc = Netrc::place(request.index_secret, request.home)?;
     let run = Run {
         request,
         temp: &temp,
@@ -168,48 +168,6 @@ fn finished(request: &ResolveRequest<'_>) -> Result<Option<Resolved>, Error> {
     Ok(found.map(|finished| finished.resolved))
 }
 
-/// The netrc file in HOME, and its end.
-struct Netrc {
-    path: Option<PathBuf>,
-    secrets: Secrets,
-}
-
-impl Netrc {
-    fn place(request: &ResolveRequest<'_>) -> Result<Self, Error> {
-        let path = request.home.join(".netrc");
-        remove(&path)?;
-        let Some(source) = request.index_secret else {
-            return Ok(Self {
-                path: None,
-                secrets: Secrets::default(),
-            });
-        };
-        let (secrets, content) = Secrets::of_netrc(source)?;
-        let placed = Self {
-            path: Some(path.clone()),
-            secrets,
-        };
-        let mut options = fs::OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|mut file| file.write_all(&content))
-            .map_err(|source| tree("write", &path, source))?;
-        Ok(placed)
-    }
-}
-
-impl Drop for Netrc {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // A file that cannot be removed lies in a home that ends with the pod, or in the user's own cache, mode 0600.
-            fs::remove_file(path).ok();
-        }
-    }
-}
-
 struct Run<'a> {
     request: &'a ResolveRequest<'a>,
     temp: &'a Path,
@@ -243,15 +201,15 @@ impl Run<'_> {
             settings.verbose().write(self.request.rcc_home)?;
             let again = self.call()?;
             if !again.status.success() {
-                return Err(self.failed(classify(&again.stderr, again.status.code()), &ended));
+                return Err(self.failed(&classify(&again.stderr, again.status.code()), &ended));
             }
             // It worked this time: the index had answered badly once.
             return self.answer(&again);
         }
-        Err(self.failed(verdict, &ended))
+        Err(self.failed(&verdict, &ended))
     }
 
-    fn failed(&self, verdict: Verdict, ended: &Ended) -> Error {
+    fn failed(&self, verdict: &Verdict, ended: &Ended) -> Error {
         Error::Failed {
             reason: verdict.reason,
             message: self.secrets.replace(&verdict.message),

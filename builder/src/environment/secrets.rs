@@ -1,8 +1,9 @@
 //! The secrets that resolve holds: never in what it says, never in what it leaves behind.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -96,6 +97,49 @@ impl Secrets {
     }
 }
 
+/// The netrc file in HOME, and its end.
+pub(super) struct Netrc {
+    path: Option<PathBuf>,
+    pub(super) secrets: Secrets,
+}
+
+impl Netrc {
+    /// Copies the file to HOME, where tools look for it, readable by nobody else. One that is there already goes.
+    pub(super) fn place(source: Option<&Path>, home: &Path) -> Result<Self, Error> {
+        let path = home.join(".netrc");
+        super::seal::remove(&path)?;
+        let Some(source) = source else {
+            return Ok(Self {
+                path: None,
+                secrets: Secrets::default(),
+            });
+        };
+        let (secrets, content) = Secrets::of_netrc(source)?;
+        let placed = Self {
+            path: Some(path.clone()),
+            secrets,
+        };
+        let mut options = fs::OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&content))
+            .map_err(|source| super::seal::tree("write", &path, source))?;
+        Ok(placed)
+    }
+}
+
+impl Drop for Netrc {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // A file that cannot be removed lies in a home that ends with the pod, or in the user's own cache, mode 0600.
+            fs::remove_file(path).ok();
+        }
+    }
+}
+
 /// The value as it is, URL-encoded, as JSON writes it, and in base64 at each of the three alignments.
 fn forms(value: &str) -> Vec<String> {
     let url: String = value
@@ -178,8 +222,6 @@ fn contains(path: &Path, needles: &[Needle<'_>]) -> Result<bool, io::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -124,7 +124,7 @@ impl Child<'_> {
                         tail.push(text);
                     }
                     if stdout.is_finished() || kill_at.is_some_and(|at| now >= at) {
-                        for text in lines.iter() {
+                        for text in &lines {
                             line(text.trim_end());
                             tail.push(text);
                         }
@@ -227,7 +227,7 @@ mod tests {
         (ended, lines.into_inner())
     }
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn keeps_output_and_status() {

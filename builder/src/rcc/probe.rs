@@ -13,7 +13,7 @@ use super::error::Error;
 use super::settings::{Settings, environment};
 
 /// How long `rcc version` and `rcc holotree hash` may take; they take a fraction of a second.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A binary that answered as rcc does.
 #[derive(Clone, Debug, PartialEq, Eq)]
