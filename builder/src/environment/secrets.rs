@@ -208,7 +208,7 @@ fn contains(path: &Path, needles: &[Needle<'_>]) -> Result<bool, io::Error> {
     let mut window = Vec::new();
     loop {
         let kept = window.len();
-        file.by_ref().take(1 << 20).read_to_end(&mut window)?;
+        Read::by_ref(&mut file).take(1 << 20).read_to_end(&mut window)?;
         if needles.iter().any(|needle| needle.is_in(&window)) {
             return Ok(true);
         }
