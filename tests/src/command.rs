@@ -23,6 +23,7 @@ pub async fn up(another: bool) -> Result<()> {
     needed::check()?;
     let cache = Cache::open()?;
     if !another && let Ok(bed) = Bed::attach(&cache) {
+        bed.check()?;
         eprintln!("already up: instance {}", bed.book().instance);
         return Ok(());
     }
@@ -168,7 +169,7 @@ pub fn read_folder(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
 pub fn sweep() -> Result<()> {
     let cache = Cache::open()?;
     for instance in Instance::all() {
-        if Machine::attach(&cache.run_dir(instance)).is_err() {
+        if !Machine::attach(&cache.run_dir(instance)).is_ok_and(|machine| machine.is_in_use()) {
             machine::sweep(&cache, instance)?;
         }
     }
