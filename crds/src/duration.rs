@@ -39,7 +39,8 @@ pub fn format(duration: Duration) -> String {
     let mut text = String::new();
     for (value, unit) in [(hours, "h"), (minutes, "m"), (rest, "s")] {
         if value > 0 {
-            text.push_str(&format!("{value}{unit}"));
+            text.push_str(&value.to_string());
+            text.push_str(unit);
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }

@@ -149,7 +149,7 @@ pub enum BuildPhase {
     /// Decided and counted; its Job may not exist yet.
     #[default]
     Pending,
-    /// Its pod runs.
+    /// Its Job exists.
     Running,
     /// It made or confirmed an image.
     Succeeded,

@@ -47,7 +47,6 @@ pub(super) fn pod(input: &JobInput<'_>, plan: &BuildPlan, deadline: i64) -> PodS
         image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            run_as_group: Some(GROUP),
             fs_group: Some(GROUP),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),
@@ -85,6 +84,8 @@ fn container(step: Step, input: &JobInput<'_>, plan: &BuildPlan, volumes: &Volum
         }),
         security_context: Some(SecurityContext {
             run_as_user: Some(user(step)),
+            // Not at the pod: older containerd makes no sandbox for a group without a user.
+            run_as_group: Some(GROUP),
             run_as_non_root: Some(true),
             privileged: Some(false),
             allow_privilege_escalation: Some(false),

@@ -167,20 +167,21 @@ async fn run_scope(
     context.jobs.ready().await;
     context.pods.ready().await;
 
+    let mut listed_once = false;
     let config = watcher::Config::default().timeout(200);
     let stream = watcher(api::<RobotImage>(&client, namespace.as_ref()), config)
         .default_backoff()
         .modify(|image| image.managed_fields_mut().clear())
         .reflect(writer)
+        // Not by `Store::wait_until_ready`: of two tasks that wait there one is never woken, and the controller is one.
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) && !std::mem::replace(&mut listed_once, true) {
+                listed.send_modify(|count| *count += 1);
+            }
+        })
         .applied_objects()
         // A status write of our own changes neither: it wakes nobody.
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
-    let store = images.clone();
-    tokio::spawn(async move {
-        if store.wait_until_ready().await.is_ok() {
-            listed.send_modify(|count| *count += 1);
-        }
-    });
     let woken = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|object| (object, woken)) });
     let concurrency = context.platform.config.concurrency;
     kube::runtime::Controller::for_stream(stream, images.clone())

@@ -34,3 +34,142 @@ pub(super) fn fit(status: &mut RobotImageStatus) {
 fn size(status: &RobotImageStatus) -> usize {
     serde_json::to_vec(status).expect("invariant: a status is plain data").len()
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use robotimage_crds::api::{
+        ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LatestBuild, LatestImage, LayerStatus, SourceStatus, StepStatus,
+    };
+
+    use super::*;
+
+    fn long(bytes: usize) -> String {
+        "\"".repeat(bytes / 2)
+    }
+
+    /// Everything as large as the operator lets it become: its own cuts of foreign text, and the bounds of the spec.
+    fn fullest() -> RobotImageStatus {
+        let time = || Time("2026-03-01T10:00:00Z".parse().unwrap());
+        let key = "0".repeat(62);
+        let condition = |kind: &str| Condition {
+            type_: kind.to_owned(),
+            status: "Unknown".to_owned(),
+            reason: "BuilderImagePullFailed".to_owned(),
+            message: long(300),
+            observed_generation: Some(i64::MAX),
+            last_transition_time: time(),
+        };
+        let reason = || ChangeReason {
+            kind: "PlatformChanged".to_owned(),
+            from: Some(long(48)),
+            to: Some(long(48)),
+        };
+        let step = |name: &str| StepStatus {
+            name: name.to_owned(),
+            started_at: Some(time()),
+            duration: Some("23h59m59s".to_owned()),
+        };
+        let layer = |role: &str| LayerStatus {
+            role: role.to_owned(),
+            count: 99,
+            size: i64::MAX,
+            uploaded: i64::MAX,
+        };
+        let entry = |number| HistoryEntry {
+            number,
+            digest: Some("0".repeat(12)),
+            revision: Some(long(48)),
+            reasons: vec!["PlatformChanged".to_owned(); 4],
+            outcome: "BuilderImagePullFailed".to_owned(),
+            started_at: Some(time()),
+            duration: Some("23h59m59s".to_owned()),
+        };
+        RobotImageStatus {
+            observed_generation: Some(i64::MAX),
+            conditions: ["Ready", "Stalled", "Available", "SourceReady"].map(condition).to_vec(),
+            summary: Some("Building (resolve)".to_owned()),
+            source: Some(SourceStatus {
+                revision: long(300),
+                short: long(48),
+                tree_hash: Some(long(80)),
+                author: Some(long(64)),
+                message: Some(long(72)),
+            }),
+            environment: Some(EnvironmentStatus {
+                key: "0".repeat(64),
+                blueprint: Some("0".repeat(64)),
+                packages: Some(i64::MAX),
+                resolved_at: Some(time()),
+            }),
+            inputs: Some(Inputs {
+                base: long(600),
+                rcc: long(120),
+                compatibility: 1,
+            }),
+            latest_image: Some(LatestImage {
+                reference: "r".repeat(327),
+                digest: "0".repeat(71),
+                short: "0".repeat(12),
+                tags: vec!["t".repeat(128); 10],
+                size: i64::MAX,
+                uploaded: i64::MAX,
+                layers: ["base", "rcc", "environment", "home", "code"].map(layer).to_vec(),
+                platforms: vec!["linux/amd64".to_owned()],
+                request_key: key.clone(),
+                build_key: "0".repeat(64),
+                published_at: time(),
+            }),
+            latest_build: Some(LatestBuild {
+                number: i64::MAX,
+                attempt: 10,
+                build_id: "0".repeat(32),
+                job: "j".repeat(63),
+                uid: Some("0".repeat(36)),
+                request_key: key.clone(),
+                generation: i64::MAX,
+                plan: Some("CodeOnly".to_owned()),
+                reasons: vec![reason(), reason(), reason(), reason()],
+                steps: ["fetch", "resolve", "publish"].map(step).to_vec(),
+                started_at: Some(time()),
+                duration: Some("23h59m59s".to_owned()),
+                revision: Some(long(300)),
+                ..LatestBuild::default()
+            }),
+            last_failure: Some(LastFailure {
+                reason: "CredentialHostMismatch".to_owned(),
+                owner: "Infrastructure".to_owned(),
+                retryable: true,
+                message: long(400),
+                log_tail: Some(long(1024)),
+                request_key: Some(key),
+                attempts: u32::MAX,
+                next_retry_at: Some(time()),
+                generation: Some(i64::MAX),
+            }),
+            history: (0..20).map(entry).collect(),
+            build_counter: Some(i64::MAX),
+        }
+    }
+
+    #[test]
+    fn at_its_fullest_it_fits() {
+        let mut status = fullest();
+        assert!(size(&status) > 2 * MOST, "the test does not fill it");
+        fit(&mut status);
+        assert!(size(&status) <= MOST, "{}", size(&status));
+        assert_eq!(status.conditions.len(), 4);
+        assert!(!status.latest_image.unwrap().tags.is_empty());
+    }
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let mut status = RobotImageStatus {
+            history: vec![HistoryEntry::default(); 20],
+            ..RobotImageStatus::default()
+        };
+        let before = status.clone();
+        fit(&mut status);
+        assert_eq!(status, before);
+    }
+}

@@ -366,3 +366,7 @@ fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
+
+#[cfg(test)]
+#[path = "git_tests.rs"]
+mod tests;
