@@ -9,9 +9,10 @@ use std::time::Instant;
 use crate::bed::{AddressBook, Bed};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
+use crate::install;
 use crate::instance::Instance;
 use crate::machine::{self, Machine};
-use crate::namespace::Namespace;
+use crate::namespace::{self, Namespace};
 use crate::node::Node;
 use crate::pki::Authority;
 use crate::process::Lifetime;
@@ -214,4 +215,23 @@ pub async fn serve(folder: &Path) -> Result<()> {
     };
     let _servers = servers::start(&site)?;
     std::future::pending().await
+}
+
+/// Builds our images and pushes them to the kept test bed; prints their references.
+pub async fn images() -> Result<()> {
+    let bed = Bed::attach(&Cache::open()?)?;
+    let (_, images) = install::images(&bed).await?;
+    println!("operator {}\nbuilder {}", images.operator, images.builder);
+    Ok(())
+}
+
+/// The same, and installs the chart; every namespace labelled `robotimage.dev/testbed=true` may poll private sources.
+pub async fn install() -> Result<()> {
+    let bed = Bed::attach(&Cache::open()?)?;
+    let (_, images) = install::images(&bed).await?;
+    let namespaces = namespace::all(&bed).await?;
+    let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
+    install::chart(&bed, &install::values(bed.book(), &images, &namespaces)?)?;
+    eprintln!("installed in {}", install::SYSTEM);
+    Ok(())
 }

@@ -6,29 +6,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{Api, Patch, PatchParams};
-use kube::Client;
 use robotimage_crds::api::RobotImage;
 use robotimage_registry::{ClientOptions, Credentials};
 use serde_json::{Value, json};
 
 use crate::bed::{AddressBook, Bed};
 use crate::error::{Error, Result};
+use crate::helm::Helm;
+use crate::namespace::{GIT_SECRET, Namespace, REGISTRY_SECRET};
 use crate::product::{self, Binaries, Images};
 
 /// Namespace of the operator.
 pub const SYSTEM: &str = "robotimage-system";
-/// Name of the Secret with the git login in a namespace made by [`namespace`].
-pub const GIT_SECRET: &str = "git-credentials";
-/// Name of the Secret with the registry login.
-pub const REGISTRY_SECRET: &str = "registry-credentials";
-/// Field manager of what the harness applies.
-const MANAGER: &str = "robotimage-testbed";
 
 /// The root of the work tree that this crate was built in.
 pub fn work_tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 /// Builds our binaries and pushes our images to the bed's public registry.
@@ -38,7 +34,10 @@ pub async fn images(bed: &Bed) -> Result<(Binaries, Images)> {
         .await
         .map_err(|error| Error::Other(format!("release build: {error}")))??;
     let ca = fs::read(&bed.book().ca).map_err(Error::io("read", &bed.book().ca))?;
-    let options = ClientOptions { ca_bundle_pem: vec![ca], ..ClientOptions::default() };
+    let options = ClientOptions {
+        ca_bundle_pem: vec![ca],
+        ..ClientOptions::default()
+    };
     let client = robotimage_registry::Client::new(options, Credentials::none())
         .map_err(|error| Error::Other(format!("client of the public registry: {error}")))?;
     let prefix = bed.book().public.reference("robotimage");
@@ -68,29 +67,6 @@ pub fn values(book: &AddressBook, images: &Images, namespaces: &[&str]) -> Resul
     }))
 }
 
-/// A namespace that enforces Pod Security `restricted`, with the Secrets that a team would make.
-pub async fn namespace(client: &Client, book: &AddressBook, name: &str) -> Result<()> {
-    let labels = json!({
-        "pod-security.kubernetes.io/enforce": "restricted",
-        "pod-security.kubernetes.io/enforce-version": "latest",
-    });
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-    apply(&Api::<Namespace>::all(client.clone()), name, &object).await?;
-    let host = url::Url::parse(&book.git.url).map_err(|error| Error::Other(format!("URL of the git server: {error}")))?;
-    let host = format!("{}:{}", host.host_str().unwrap_or_default(), host.port_or_known_default().unwrap_or_default());
-    let (user, password) = (&book.git_login.user, book.git_login.password.reveal());
-    let git = json!({"username": user, "password": password, "hosts": host});
-    secret(client, name, GIT_SECRET, "Opaque", &git).await?;
-    let registry = json!({".dockerconfigjson": book.registry.docker_config().to_string()});
-    secret(client, name, REGISTRY_SECRET, "kubernetes.io/dockerconfigjson", &registry).await
-}
-
-/// Applies a Secret.
-pub async fn secret(client: &Client, namespace: &str, name: &str, kind: &str, data: &Value) -> Result<()> {
-    let object = json!({"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": {"name": name}, "stringData": data});
-    apply(&Api::<Secret>::namespaced(client.clone(), namespace), name, &object).await
-}
-
 /// The smallest RobotImage over a private repository of the bed.
 pub fn robot_image(book: &AddressBook, name: &str, url: &str) -> Value {
     json!({
@@ -104,26 +80,20 @@ pub fn robot_image(book: &AddressBook, name: &str, url: &str) -> Value {
     })
 }
 
-/// Applies a RobotImage.
-pub async fn apply_robot_image(client: &Client, namespace: &str, object: &Value) -> Result<()> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    apply(&Api::<RobotImage>::namespaced(client.clone(), namespace), &name, object).await
-}
-
 /// Waits until the RobotImage satisfies `done`; `seen` is called with each new state. Gives the object.
 pub async fn wait_for(
-    client: &Client,
-    namespace: &str,
+    namespace: &Namespace,
     name: &str,
     limit: Duration,
     mut seen: impl FnMut(&RobotImage),
     done: impl Fn(&RobotImage) -> bool,
 ) -> Result<RobotImage> {
-    let api = Api::<RobotImage>::namespaced(client.clone(), namespace);
+    let api = namespace.api::<RobotImage>();
+    let at = format!("RobotImage {}/{name}", namespace.name());
     let began = Instant::now();
     let mut last = None;
     loop {
-        let object = api.get(name).await.map_err(Error::cluster(format!("get RobotImage {namespace}/{name}")))?;
+        let object = api.get(name).await.map_err(Error::cluster(format!("get {at}")))?;
         if object.metadata.resource_version != last {
             last.clone_from(&object.metadata.resource_version);
             seen(&object);
@@ -133,7 +103,9 @@ pub async fn wait_for(
         }
         if began.elapsed() > limit {
             let status = serde_json::to_string_pretty(&object.status).unwrap_or_default();
-            return Err(Error::Other(format!("RobotImage {namespace}/{name} did not get there within {limit:?}; its status: {status}")));
+            return Err(Error::Other(format!(
+                "{at} did not get there within {limit:?}; its status: {status}"
+            )));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -142,7 +114,10 @@ pub async fn wait_for(
 /// Status, reason and message of a condition; `None` when it is not there.
 pub fn condition<'a>(object: &'a RobotImage, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let conditions = &object.status.as_ref()?.conditions;
-    conditions.iter().find(|c| c.type_ == kind).map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()))
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind)
+        .map(|c| (c.status.as_str(), c.reason.as_str(), c.message.as_str()))
 }
 
 /// Whether it is Ready for its newest generation.
@@ -151,11 +126,9 @@ pub fn is_ready(object: &RobotImage) -> bool {
     observed == object.metadata.generation && matches!(condition(object, "Ready"), Some(("True", ..)))
 }
 
-async fn apply<K>(api: &Api<K>, name: &str, object: &Value) -> Result<()>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let params = PatchParams::apply(MANAGER).force();
-    api.patch(name, &params, &Patch::Apply(object)).await.map_err(Error::cluster(format!("apply {} {name}", object["kind"])))?;
-    Ok(())
+/// Installs or upgrades the chart of this work tree and waits until the operator is available.
+pub fn chart(bed: &Bed, values: &Value) -> Result<()> {
+    Helm::of(bed)?
+        .install("robotimage", SYSTEM, &work_tree().join("charts/robotimage"), values)
+        .map(drop)
 }

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, LogParams, PostParams};
 use kube::Client;
+use kube::api::{Api, DeleteParams, LogParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -60,7 +60,11 @@ pub fn pod(name: &str, image: &str, options: &RunOptions) -> Value {
     }
     let paths = options.read_only.as_deref().unwrap_or_default();
     let volume = |number: usize| format!("writable-{number}");
-    container["volumeMounts"] = paths.iter().enumerate().map(|(n, path)| json!({"name": volume(n), "mountPath": path})).collect();
+    container["volumeMounts"] = paths
+        .iter()
+        .enumerate()
+        .map(|(n, path)| json!({"name": volume(n), "mountPath": path}))
+        .collect();
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name},
@@ -83,23 +87,36 @@ pub async fn run(client: &Client, namespace: &str, pod: &Value, limit: Duration)
     let finished = loop {
         let pod = api.get(&name).await.map_err(Error::cluster(format!("get pod {name}")))?;
         if let Some(code) = exit_code(&pod) {
-            let log = api.logs(&name, &LogParams::default()).await.map_err(Error::cluster(format!("logs of pod {name}")))?;
-            break Finished { log, exit_code: code, took: began.elapsed() };
+            let log = api
+                .logs(&name, &LogParams::default())
+                .await
+                .map_err(Error::cluster(format!("logs of pod {name}")))?;
+            break Finished {
+                log,
+                exit_code: code,
+                took: began.elapsed(),
+            };
         }
         if began.elapsed() > limit {
             let status = serde_json::to_string(&pod.status).unwrap_or_default();
             let log = api.logs(&name, &LogParams::default()).await.unwrap_or_default();
-            return Err(Error::Other(format!("pod {namespace}/{name} did not end within {limit:?}: {status}\nlog: {log}")));
+            return Err(Error::Other(format!(
+                "pod {namespace}/{name} did not end within {limit:?}: {status}\nlog: {log}"
+            )));
         }
         tokio::time::sleep(POLL).await;
     };
-    api.delete(&name, &DeleteParams::default().grace_period(0)).await.map_err(Error::cluster(format!("delete pod {name}")))?;
+    api.delete(&name, &DeleteParams::default().grace_period(0))
+        .await
+        .map_err(Error::cluster(format!("delete pod {name}")))?;
     Ok(finished)
 }
 
 async fn create(api: &Api<Pod>, pod: &Pod) -> Result<String> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    api.create(&PostParams::default(), pod).await.map_err(Error::cluster(format!("create pod {name}")))?;
+    api.create(&PostParams::default(), pod)
+        .await
+        .map_err(Error::cluster(format!("create pod {name}")))?;
     Ok(name)
 }
 

@@ -38,7 +38,12 @@ pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache.root().join("target"), PathBuf::from);
     let cargo = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(root).env("CARGO_TARGET_DIR", &target).arg("build").arg("--locked").arg("--quiet");
+        command
+            .current_dir(root)
+            .env("CARGO_TARGET_DIR", &target)
+            .arg("build")
+            .arg("--locked")
+            .arg("--quiet");
         command
     };
     run(
@@ -49,7 +54,14 @@ pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
     run(
         "static build of the launcher",
         cargo()
-            .args(["--profile", "launcher", "-p", "robotimage-launcher", "--target", "x86_64-unknown-linux-gnu"])
+            .args([
+                "--profile",
+                "launcher",
+                "-p",
+                "robotimage-launcher",
+                "--target",
+                "x86_64-unknown-linux-gnu",
+            ])
             .env("RUSTFLAGS", "-C target-feature=+crt-static"),
     )?;
     let release = target.join("release");
@@ -90,7 +102,15 @@ pub async fn push(client: &Client, binaries: &Binaries, base: &str, prefix: &str
         .file_from("usr/local/lib/robotimage/launcher", &binaries.launcher, 0o755)
         .file("etc/passwd", format!("{passwd}{BUILD_USERS}"), 0o644);
     // Mount points, so that a read-only root works with every runtime.
-    for folder in ["workspace/source", "workspace/spec", "workspace/scratch", "opt/rcc", "home/robot", "platform", "secrets"] {
+    for folder in [
+        "workspace/source",
+        "workspace/spec",
+        "workspace/scratch",
+        "opt/rcc",
+        "home/robot",
+        "platform",
+        "secrets",
+    ] {
         builder.dir(folder, 0o755);
     }
     let builder = Content {
@@ -100,7 +120,15 @@ pub async fn push(client: &Client, binaries: &Binaries, base: &str, prefix: &str
         title: "RobotImage builder",
     };
     Ok(Images {
-        operator: assemble(client, &base.to_repository(), &resolved, operator, &format!("{prefix}/operator"), tag).await?,
+        operator: assemble(
+            client,
+            &base.to_repository(),
+            &resolved,
+            operator,
+            &format!("{prefix}/operator"),
+            tag,
+        )
+        .await?,
         builder: assemble(client, &base.to_repository(), &resolved, builder, &format!("{prefix}/builder"), tag).await?,
     })
 }
@@ -116,7 +144,10 @@ struct Content {
 async fn assemble(client: &Client, from: &Repository, base: &ResolvedImage, content: Content, to: &str, tag: &str) -> Result<String> {
     let to = Repository::parse(to).map_err(other("target repository"))?;
     for layer in base.manifest.layers() {
-        client.copy_blob(client, from, &to, layer).await.map_err(other("copy of a base layer"))?;
+        client
+            .copy_blob(client, from, &to, layer)
+            .await
+            .map_err(other("copy of a base layer"))?;
     }
     let spool = tempfile::NamedTempFile::new().map_err(Error::io("create", "a temporary file"))?;
     let layer = content
@@ -132,7 +163,10 @@ async fn assemble(client: &Client, from: &Repository, base: &ResolvedImage, cont
     config.config.entrypoint = vec![content.entrypoint.to_owned()];
     config.config.cmd = Vec::new();
     content.user.clone_into(&mut config.config.user);
-    config.config.labels.insert("org.opencontainers.image.title".to_owned(), content.title.to_owned());
+    config
+        .config
+        .labels
+        .insert("org.opencontainers.image.title".to_owned(), content.title.to_owned());
     config.rootfs.diff_ids.push(layer.diff_id.clone());
     config.history.push(oci::History {
         created: Some(oci::CREATED.to_owned()),
@@ -140,7 +174,10 @@ async fn assemble(client: &Client, from: &Repository, base: &ResolvedImage, cont
         ..oci::History::default()
     });
     let config = oci::to_bytes(&config);
-    client.push_blob(&to, &BlobSource::from_bytes(config.clone()), None).await.map_err(other("push of the configuration"))?;
+    client
+        .push_blob(&to, &BlobSource::from_bytes(config.clone()), None)
+        .await
+        .map_err(other("push of the configuration"))?;
 
     let mut layers: Vec<oci::Descriptor> = base.manifest.layers().iter().map(descriptor).collect();
     layers.push(oci::Descriptor {
@@ -162,8 +199,14 @@ async fn assemble(client: &Client, from: &Repository, base: &ResolvedImage, cont
         annotations: std::collections::BTreeMap::new(),
     });
     let manifest = Bytes::from(manifest);
-    let digest = client.push_manifest(&to, manifest.clone(), &MediaType::ImageManifest).await.map_err(other("push of the manifest"))?;
-    client.tag(&to, manifest, &MediaType::ImageManifest, tag).await.map_err(other("tag of the image"))?;
+    let digest = client
+        .push_manifest(&to, manifest.clone(), &MediaType::ImageManifest)
+        .await
+        .map_err(other("push of the manifest"))?;
+    client
+        .tag(&to, manifest, &MediaType::ImageManifest, tag)
+        .await
+        .map_err(other("tag of the image"))?;
     Ok(format!("{to}@{digest}"))
 }
 
@@ -180,8 +223,13 @@ fn descriptor(from: &Descriptor) -> oci::Descriptor {
 async fn passwd(client: &Client, from: &Repository, base: &ResolvedImage) -> Result<String> {
     let mut reader = BaseReader::default();
     for layer in base.manifest.layers() {
-        let bytes = client.blob_bytes(from, layer, 2 << 30).await.map_err(other("read of a base layer"))?;
-        reader.layer(&layer.media_type().to_string(), &bytes[..]).map_err(other("content of a base layer"))?;
+        let bytes = client
+            .blob_bytes(from, layer, 2 << 30)
+            .await
+            .map_err(other("read of a base layer"))?;
+        reader
+            .layer(&layer.media_type().to_string(), &bytes[..])
+            .map_err(other("content of a base layer"))?;
     }
     Ok(reader.finish().passwd.unwrap_or_default())
 }

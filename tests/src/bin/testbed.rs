@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use robotimage_tests::{Error, command};
+use robotimage_tests::{Error, command, demo};
+use tracing_subscriber::EnvFilter;
 
 /// A real one-node Kubernetes cluster with registries, a git server and a conda channel.
 #[derive(Parser)]
@@ -55,6 +56,12 @@ enum Command {
     },
     /// Remove what crashed runs left behind.
     Sweep,
+    /// From an empty machine to a running robot, and from a pushed commit to the next image.
+    Demo,
+    /// Build our images and push them to the kept test bed.
+    Images,
+    /// Build our images and install the chart into the kept test bed.
+    Install,
     /// Build every part into the cache.
     Build,
     /// Say what this machine lacks, each with the command that installs it.
@@ -71,7 +78,14 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    // Only what goes wrong while something is ended; RUST_LOG shows more.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
+    let result = match arguments.command {
         Command::Up { another } => command::up(another).await,
         Command::Down { all } => command::down(all),
         Command::Status => command::status(),
@@ -85,6 +99,9 @@ async fn main() -> ExitCode {
         } => command::commit(&name, &folder, private, &branch, &message),
         Command::Namespace { name } => command::namespace(&name).await,
         Command::Sweep => command::sweep(),
+        Command::Demo => demo::run().await,
+        Command::Images => command::images().await,
+        Command::Install => command::install().await,
         Command::Build => command::build(),
         Command::Prerequisites => command::prerequisites(),
         Command::Setup => command::setup(),
