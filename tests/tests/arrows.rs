@@ -1,5 +1,7 @@
 //! Who may know whom. docs/ARCHITECTURE.md draws these arrows and says why; here `cargo tree` is asked whether they hold.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 

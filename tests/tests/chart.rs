@@ -2,6 +2,8 @@
 //!
 //! Golden files lie beside it in `chart/`; `make golden` rewrites them. `HELM` names another Helm than the test bed's.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_GOLDEN=1` (or `make golden`) rewrites the lists between their marks.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;

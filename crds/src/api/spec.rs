@@ -1,7 +1,10 @@
 //! What a user asks for. Every string, list and map is bounded: the API server refuses what the operator would choke on.
 
 #![expect(unreachable_pub, reason = "the derive repeats each struct inside a private block")]
-#![expect(clippy::duplicated_attributes, reason = "each printer column is one more attribute of the same words")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column is one more attribute of the same words"
+)]
 
 use std::collections::BTreeMap;
 
