@@ -61,6 +61,15 @@ pub(crate) fn classify(said: &str, code: Option<i32>) -> Verdict {
             format!("{what} was killed from outside, mostly for want of memory; raise build.resources.limits.memory"),
         );
     }
+    if let Some(line) = said.lines().find(|line| line.starts_with("panic: ")) {
+        return Verdict::new(
+            Reason::RccUnavailable,
+            format!(
+                "rcc crashed ({}); rcc 17 does so for a user without an entry in /etc/passwd: give it one, or use rcc 18 or 19",
+                short(line)
+            ),
+        );
+    }
     match part {
         Part::Conda => conda(said),
         Part::Pip => pip(said),

@@ -30,6 +30,12 @@ impl Rcc {
     /// Asks the binary for its version. `scratch` is an existing folder that becomes its home. Nothing else is written, except
     /// that any rcc started by root makes an empty /opt/robocorp/ht.
     pub fn probe(path: &Path, scratch: &Path) -> Result<Self, Error> {
+        // It runs in other folders than ours.
+        let path = &path.canonicalize().map_err(|source| Error::Io {
+            action: "find",
+            path: path.to_path_buf(),
+            source,
+        })?;
         let sha256 = digest(path)?;
         let ended = call(path, scratch, vec!["version".into()])?;
         let answer = String::from_utf8_lossy(&ended.stdout);

@@ -209,6 +209,7 @@ fn recorded_outputs_mean_what_they_should() {
             Reason::PostInstallFailed,
             "exit status 3",
         ),
+        ("17-no-passwd", fixture!("17-no-passwd"), 2, Reason::RccUnavailable, "/etc/passwd"),
         ("17-pip-killed", fixture!("17-pip-killed"), 6, Reason::OutOfMemory, "pip was killed"),
     ] {
         let verdict = classify(said, Some(code));
