@@ -84,59 +84,54 @@ impl Child<'_> {
         let stdout = child.stdout.take().expect("invariant: piped");
         let stderr = child.stderr.take().expect("invariant: piped");
         let (sender, lines) = mpsc::sync_channel(256);
-        thread::scope(|scope| {
-            let stdout = scope.spawn(move || read_bounded(stdout));
-            scope.spawn(move || send_lines(stderr, &sender));
-            let mut tail = Tail::default();
-            let mut stopped = None;
-            let mut kill_at = None;
-            let mut status = None;
-            loop {
-                match lines.recv_timeout(TICK) {
-                    Ok(text) => {
-                        line(text.trim_end());
-                        tail.push(text);
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
-                }
-                let now = Instant::now();
-                if stopped.is_none() && status.is_none() {
-                    stopped = limits.stop(now);
-                    if stopped.is_some() {
-                        signal(group, Signal::SIGTERM);
-                        kill_at = Some(now + GRACE);
-                    }
-                }
-                if status.is_none() {
-                    status = child.try_wait()?;
-                    if status.is_some() {
-                        // What it started and left behind would keep the pipes open for ever.
-                        signal(group, Signal::SIGKILL);
-                    }
-                }
-                if kill_at.is_some_and(|at| now >= at) {
-                    signal(group, Signal::SIGKILL);
-                }
-                if let Some(status) = status {
-                    for text in lines.try_iter() {
-                        line(text.trim_end());
-                        tail.push(text);
-                    }
-                    if stdout.is_finished() || kill_at.is_some_and(|at| now >= at) {
-                        for text in &lines {
-                            line(text.trim_end());
-                            tail.push(text);
-                        }
-                        return Ok(Ended {
-                            status,
-                            stdout: stdout.join().unwrap_or_default(),
-                            stderr: tail.text(),
-                            stopped,
-                        });
-                    }
+        let (answer, output) = mpsc::sync_channel(1);
+        // A descendant that left the group may hold the pipes for ever, so nobody waits for these threads.
+        thread::spawn(move || answer.send(read_bounded(stdout)).ok());
+        thread::spawn(move || send_lines(stderr, &sender));
+        let mut tail = Tail::default();
+        let mut take = |text: String| {
+            line(text.trim_end());
+            tail.push(text);
+        };
+        let mut stopped = None;
+        let mut kill_at = None;
+        let status = loop {
+            match lines.recv_timeout(TICK) {
+                Ok(text) => take(text),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
+            }
+            if let Some(status) = child.try_wait()? {
+                // What it started and left behind ends with it.
+                signal(group, Signal::SIGKILL);
+                break status;
+            }
+            let now = Instant::now();
+            if stopped.is_none() {
+                stopped = limits.stop(now);
+                if stopped.is_some() {
+                    signal(group, Signal::SIGTERM);
+                    kill_at = Some(now + GRACE);
                 }
             }
+            if kill_at.is_some_and(|at| now >= at) {
+                signal(group, Signal::SIGKILL);
+            }
+        };
+        let end = Instant::now() + GRACE;
+        while Instant::now() < end
+            && let Ok(text) = lines.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            take(text);
+        }
+        let stdout = output
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+            .unwrap_or_default();
+        Ok(Ended {
+            status,
+            stdout,
+            stderr: tail.text(),
+            stopped,
         })
     }
 }
@@ -268,8 +263,11 @@ mod tests {
     #[test]
     fn a_grandchild_that_stays_does_not_hold_us() {
         let start = Instant::now();
-        let (ended, _) = run("sleep 100 & echo done >&2", LONG, None);
-        assert!(ended.status.success());
+        for script in ["sleep 100 & echo done >&2", "setsid sleep 15 & echo done >&2"] {
+            let (ended, _) = run(script, LONG, None);
+            assert!(ended.status.success());
+            assert_eq!(ended.stderr, "done\n");
+        }
         assert!(start.elapsed() < Duration::from_secs(20));
     }
 

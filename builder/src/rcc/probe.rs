@@ -31,13 +31,13 @@ impl Rcc {
     /// that any rcc started by root makes an empty /opt/robocorp/ht.
     pub fn probe(path: &Path, scratch: &Path) -> Result<Self, Error> {
         // It runs in other folders than ours.
-        let path = &path.canonicalize().map_err(|source| Error::Io {
+        let path = path.canonicalize().map_err(|source| Error::Io {
             action: "find",
             path: path.to_path_buf(),
             source,
         })?;
-        let sha256 = digest(path)?;
-        let ended = call(path, scratch, vec!["version".into()])?;
+        let sha256 = digest(&path)?;
+        let ended = call(&path, scratch, vec!["version".into()])?;
         let answer = String::from_utf8_lossy(&ended.stdout);
         // Version 17 says it on standard error.
         let said = answer
@@ -47,12 +47,12 @@ impl Rcc {
             .find(|line| is_version(line));
         match said {
             Some(version) if ended.status.success() => Ok(Self {
-                path: path.to_path_buf(),
+                path,
                 version: version.to_owned(),
                 sha256,
             }),
             _ => Err(Error::NotRcc {
-                path: path.to_path_buf(),
+                path,
                 problem: match ended.stopped {
                     Some(_) => "no answer to `version` within a minute".to_owned(),
                     None => format!("`version` ended with {}", ended.status),

@@ -9,6 +9,8 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Deepest nesting. rcc's files have five levels.
 const MAX_DEPTH: usize = 32;
+/// Longest text. Files are read up to a lower limit; this one guards the callers that have a text already.
+const MAX_BYTES: usize = 4 << 20;
 /// Most nodes of a document, counting what aliases stand for.
 const MAX_NODES: usize = 50_000;
 
@@ -102,6 +104,13 @@ struct Open {
 
 /// Reads the first document. A leading byte-order mark and carriage returns before line feeds are of no meaning.
 pub(crate) fn read(text: &str) -> Result<Node, Problem> {
+    if text.len() > MAX_BYTES {
+        return Err(Problem {
+            line: 1,
+            column: 1,
+            message: "longer than 4 MiB; no robot needs that".to_owned(),
+        });
+    }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(at) = text.find('\0') {
         let line = text[..at].matches('\n').count() + 1;
@@ -301,6 +310,7 @@ mod tests {
         );
         assert!(read(&"- ".repeat(100)).unwrap_err().message.contains("nested deeper"));
         assert!(read("a: &a [*a]").unwrap_err().message.contains("alias"));
+        assert!(read(&"a".repeat(100 << 20)).unwrap_err().message.contains("longer than 4 MiB"));
         assert_eq!(read("a: 1\nb: \0\n").unwrap_err().line, 2);
         assert!(read("a: [1, 2\nb: 3").unwrap_err().message.starts_with("not valid YAML"));
         assert!(read("a: *nowhere").is_err());
