@@ -63,7 +63,8 @@ impl Rcc {
 
     /// rcc's own hash of an environment file, 16 hexadecimal digits. The file's name decides its format.
     pub fn blueprint(&self, scratch: &Path, environment_file: &Path) -> Result<String, Error> {
-        let arguments = vec!["holotree".into(), "hash".into(), environment_file.into()];
+        let file = absolute(environment_file)?;
+        let arguments = vec!["holotree".into(), "hash".into(), file.into()];
         let ended = call(&self.path, scratch, arguments)?;
         let said = format!("{}\n{}", String::from_utf8_lossy(&ended.stdout), ended.stderr);
         if let Some(hash) = said.lines().find_map(blueprint_of) {
@@ -83,6 +84,7 @@ impl Rcc {
 }
 
 fn call(program: &Path, scratch: &Path, arguments: Vec<OsString>) -> Result<Ended, Error> {
+    let scratch = &absolute(scratch)?;
     Settings::default().write(scratch)?;
     let child = Child {
         program,
@@ -97,6 +99,15 @@ fn call(program: &Path, scratch: &Path, arguments: Vec<OsString>) -> Result<Ende
     child.run(&limits, &|_| {}).map_err(|source| Error::Io {
         action: "run",
         path: program.to_path_buf(),
+        source,
+    })
+}
+
+/// Without following links: the name of the file is a part of its meaning.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|source| Error::Io {
+        action: "find",
+        path: path.to_path_buf(),
         source,
     })
 }
