@@ -23,7 +23,7 @@ use crate::rootfs::RootFs;
 use crate::verify::Image;
 
 /// How long a container that a test waits for may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// What differs from the image's own configuration.
 #[derive(Debug, Clone, Copy, Default)]
