@@ -1,5 +1,7 @@
 //! Commits of a real git server, good ones and hostile ones.
 
+#![expect(clippy::unwrap_used, reason = "a test whose fixture fails has nothing to test")]
+
 mod support;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! The steps as programs: plan in, report out, exit code, signals and deadline.
 
+#![expect(clippy::unwrap_used, reason = "a test whose fixture fails has nothing to test")]
+
 mod support;
 
 use std::net::TcpListener;
@@ -128,7 +130,7 @@ fn without_a_plan_it_is_a_usage_error() {
 fn failures_are_reported_with_their_reason() {
     let private = GitServer::start(true, |root| robot(root, GOOD));
     let two = GitServer::start(false, |root| {
-        robot(root, &GOOD.replace("artifactsDir", "  Two:\n    shell: sh run.sh\nartifactsDir"))
+        robot(root, &GOOD.replace("artifactsDir", "  Two:\n    shell: sh run.sh\nartifactsDir"));
     });
     let none = GitServer::start(false, |root| std::fs::write(root.join("README"), "x").unwrap());
     let broken = GitServer::start(false, |root| robot(root, "tasks: [\n"));

@@ -34,7 +34,7 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
 }
 
 fn text(robot: &str, findings: &[Finding]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for finding in findings {
         let severity = match finding.severity {
             Severity::Error => "error",
@@ -44,16 +44,16 @@ fn text(robot: &str, findings: &[Finding]) -> String {
             (0, _) => finding.file.clone(),
             (line, column) => format!("{}:{line}:{column}", finding.file),
         };
-        text.push_str(&format!("{severity}: {place}: {}\n", finding.message));
+        lines.push(format!("{severity}: {place}: {}", finding.message));
         if !finding.advice.is_empty() {
-            text.push_str(&format!("  {}\n", finding.advice));
+            lines.push(format!("  {}", finding.advice));
         }
     }
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    match (errors, findings.len() - errors) {
-        (0, 0) => text.push_str(&format!("{robot}: good\n")),
-        (0, warnings) => text.push_str(&format!("{robot}: can be built, {warnings} warning(s)\n")),
-        (errors, warnings) => text.push_str(&format!("{robot}: cannot be built: {errors} error(s), {warnings} warning(s)\n")),
-    }
-    text
+    lines.push(match (errors, findings.len() - errors) {
+        (0, 0) => format!("{robot}: good"),
+        (0, warnings) => format!("{robot}: can be built, {warnings} warning(s)"),
+        (errors, warnings) => format!("{robot}: cannot be built: {errors} error(s), {warnings} warning(s)"),
+    });
+    lines.join("\n") + "\n"
 }

@@ -16,7 +16,7 @@ use crate::rcc::Rcc;
 use crate::steps::prepare::Prepared;
 
 /// A resolve of real robots takes minutes; one that takes longer than this hangs.
-const TIMEOUT: Duration = Duration::from_secs(2 * 3600);
+const TIMEOUT: Duration = Duration::from_hours(2);
 
 /// A sealed environment on disk, or none for a shell robot.
 #[derive(Clone, Debug, Default)]
@@ -43,8 +43,8 @@ impl Environment {
             return Ok(Self::default());
         };
         let builds = folders.cache.join("builds");
-        let cache = builds.join(&facts.key);
-        let (whole, lock) = (cache.join("whole"), builds.join(format!("{}.lock", facts.key)));
+        let cache = builds.join(&facts.files);
+        let (whole, lock) = (cache.join("whole"), builds.join(format!("{}.lock", facts.files)));
         if !whole.exists() {
             phase.announce(&format!("installing {}", facts.file));
         }
@@ -76,7 +76,7 @@ impl Environment {
                     cancel,
                     progress: &|phase| teller(phase.to_owned()),
                     bytecode: true,
-                    key: &facts.key,
+                    key: &facts.files,
                 },
             )?;
             std::fs::write(&whole, "").map_err(|error| Failure::io("write", &whole, &error))?;

@@ -50,15 +50,15 @@ async fn run(command: Command) -> u8 {
     match command {
         Command::Build(args) => {
             log(false);
-            build::run(&args).await
+            Box::pin(build::run(&args)).await
         }
         Command::Check(args) => {
             log(false);
             check::run(&args)
         }
-        Command::Fetch(args) => step(Step::Fetch, args).await,
-        Command::Resolve(args) => step(Step::Resolve, args).await,
-        Command::Publish(args) => step(Step::Publish, args).await,
+        Command::Fetch(args) => Box::pin(step(Step::Fetch, args)).await,
+        Command::Resolve(args) => Box::pin(step(Step::Resolve, args)).await,
+        Command::Publish(args) => Box::pin(step(Step::Publish, args)).await,
     }
 }
 
@@ -68,7 +68,7 @@ async fn step(step: Step, args: StepArgs) -> u8 {
         root: args.root,
         report: args.report,
     };
-    steps::run(step, &options).await
+    Box::pin(steps::run(step, &options)).await
 }
 
 /// Lines of JSON in a pod; on a laptop warnings only, for people.

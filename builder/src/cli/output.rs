@@ -72,35 +72,28 @@ pub(super) fn built(built: &Built, json: bool) {
         return;
     }
     let pushed = built.layers.iter().any(|row| row.sent.is_some());
-    let mut text = format!("\n{:<13}{:>7}{:>12}", "LAYER", "COUNT", "SIZE");
-    if pushed {
-        text.push_str(&format!("{:>12}", "SENT"));
-    }
-    text.push('\n');
+    let heading = if pushed { format!("{:>12}", "SENT") } else { String::new() };
+    let mut lines = vec![String::new(), format!("{:<13}{:>7}{:>12}{heading}", "LAYER", "COUNT", "SIZE")];
     for row in &built.layers {
-        text.push_str(&format!("{:<13}{:>7}{:>12}", row.role, row.layers, bytes(row.size)));
-        if let Some(sent) = row.sent {
-            let sent = if sent == 0 { "reused".to_owned() } else { bytes(sent) };
-            text.push_str(&format!("{sent:>12}"));
-        }
-        text.push('\n');
+        let sent = match row.sent {
+            None => String::new(),
+            Some(0) => format!("{:>12}", "reused"),
+            Some(sent) => format!("{:>12}", bytes(sent)),
+        };
+        lines.push(format!("{:<13}{:>7}{:>12}{sent}", row.role, row.layers, bytes(row.size)));
     }
-    text.push_str(&format!("{:<13}{:>7}{:>12}\n\n", "total", "", bytes(built.size)));
-    text.push_str(&format!("Digest: {}\n", built.digest));
-    for path in &built.written {
-        text.push_str(&format!("Written: {path}\n"));
-    }
-    for tag in &built.tags {
-        text.push_str(&format!("Tag: {tag}\n"));
-    }
+    lines.push(format!("{:<13}{:>7}{:>12}\n", "total", "", bytes(built.size)));
+    lines.push(format!("Digest: {}", built.digest));
+    lines.extend(built.written.iter().map(|path| format!("Written: {path}")));
+    lines.extend(built.tags.iter().map(|tag| format!("Tag: {tag}")));
     match &built.reference {
-        Some(reference) => text.push_str(&format!("Deploy: {reference}\n")),
+        Some(reference) => lines.push(format!("Deploy: {reference}")),
         None if built.written.is_empty() => {
-            text.push_str("Nothing was kept: give --push with --tag, --save FILE, or --output oci:DIR.\n");
+            lines.push("Nothing was kept: give --push with --tag, --save FILE, or --output oci:DIR.".to_owned());
         }
         None => {}
     }
-    print(&text);
+    print(&(lines.join("\n") + "\n"));
 }
 
 /// Prints a failure; its exit code.
@@ -128,17 +121,14 @@ pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
         return code;
     }
     let (what, advice) = split(&failure.message);
-    let mut text = format!("error: {what}\n");
-    if let Some(advice) = advice {
-        text.push_str(&format!("  {advice}\n"));
-    }
-    text.push_str(&format!("  reason {}, exit code {code}\n", failure.reason));
+    let mut lines = vec![format!("error: {what}")];
+    lines.extend(advice.map(|advice| format!("  {advice}")));
+    lines.push(format!("  reason {}, exit code {code}", failure.reason));
     if let Some(tail) = &failure.tail {
-        text.push_str("  the last lines of its output:\n");
-        for line in tail.lines() {
-            text.push_str(&format!("  | {line}\n"));
-        }
+        lines.push("  the last lines of its output:".to_owned());
+        lines.extend(tail.lines().map(|line| format!("  | {line}")));
     }
+    let text = lines.join("\n") + "\n";
     // A closed standard error changes nothing about the failure.
     std::io::stderr().lock().write_all(text.as_bytes()).ok();
     code

@@ -135,7 +135,7 @@ fn write(text: &str) {
 
 /// A time for a person.
 pub(super) fn seconds(time: Duration) -> String {
-    if time >= Duration::from_secs(60) {
+    if time.as_secs() >= 60 {
         format!("{}m{:02}s", time.as_secs() / 60, time.as_secs() % 60)
     } else {
         format!("{:.1}s", time.as_secs_f32())

@@ -40,8 +40,7 @@ pub fn passwd(base: Option<&str>, user: &str) -> Option<String> {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
-    text.push_str(&format!("robot:x:{uid}:{gid}::{HOME}:/bin/sh\n"));
-    Some(text)
+    Some(text + &format!("robot:x:{uid}:{gid}::{HOME}:/bin/sh\n"))
 }
 
 /// The sealed environment at the path it was resolved at.

@@ -78,6 +78,8 @@ pub struct RobotFacts {
 pub struct EnvironmentFacts {
     /// Its key.
     pub key: String,
+    /// The key of its files, however they are compressed.
+    pub files: String,
     /// rcc's hash of the file that the shipped robot selects.
     pub blueprint: String,
     /// The environment file, relative to the context.

@@ -52,6 +52,7 @@ impl Fixture {
             robot: RobotFacts::of(&robot, None).unwrap(),
             environment: Some(EnvironmentFacts {
                 key: "e".repeat(64),
+                files: "f".repeat(64),
                 blueprint: "873a70b30de4a4c9".to_owned(),
                 file: "conda.yaml".to_owned(),
             }),

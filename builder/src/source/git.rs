@@ -27,6 +27,8 @@ use super::web::{Web, WebError, authority, chain};
 
 /// Redirects followed for the repository's address.
 const REDIRECTS: usize = 5;
+/// Limit without any byte moved.
+const IDLE: Duration = Duration::from_mins(1);
 /// Waits before a request is made again.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// What the first request asks for, below the repository's address.
@@ -360,7 +362,7 @@ impl Job {
                 Ok(builder
                     .tls_certs_merge(roots.clone())
                     .dns_resolver(Arc::new(policy.resolver()))
-                    .timeout(Duration::from_secs(60)))
+                    .timeout(IDLE))
             })),
             // A request hook, even one that does nothing, makes the transport refuse every redirect.
             configure_request: Some(Box::new(|_| Ok(()))),

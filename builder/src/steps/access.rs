@@ -207,18 +207,18 @@ mod tests {
     use super::*;
     use robotimage_registry::Said;
 
-    fn at(operation: Operation) -> Box<Context> {
-        Box::new(Context {
+    fn at(operation: Operation) -> Context {
+        Context {
             operation,
             host: "registry.example.com".to_owned(),
             subject: "registry.example.com/a".to_owned(),
-        })
+        }
     }
 
     #[test]
     fn the_same_refusal_means_another_thing_on_each_side() {
         let unauthorized = |operation| Error::Unauthorized {
-            at: at(operation),
+            at: Box::new(at(operation)),
             anonymous: false,
             said: Said::default(),
         };
@@ -229,7 +229,7 @@ mod tests {
             (unauthorized(Operation::PullManifest), Side::Rcc, Reason::RccUnavailable),
             (
                 Error::Timeout {
-                    at: at(Operation::PushBlob),
+                    at: Box::new(at(Operation::PushBlob)),
                     what: "the deadline has passed".to_owned(),
                 },
                 Side::Push,
@@ -237,7 +237,7 @@ mod tests {
             ),
             (
                 Error::TlsUntrusted {
-                    at: at(Operation::PullBlob),
+                    at: Box::new(at(Operation::PullBlob)),
                     cause: String::new(),
                 },
                 Side::Base,
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(failure(&error, side).reason, reason, "{error}");
         }
         let limited = Error::RateLimited {
-            at: at(Operation::PushTag),
+            at: Box::new(at(Operation::PushTag)),
             retry_after: Some(Duration::from_secs(77)),
         };
         let failure = failure(&limited, Side::Push);

@@ -114,9 +114,9 @@ pub async fn run(step: Step, options: &StepOptions) -> u8 {
     let work = context.clone();
     let outcome = supervise(&context, async move {
         match step {
-            Step::Fetch => fetch::run(&work).await.map(Outcome::Fetched),
-            Step::Resolve => resolve::run(&work).await.map(Outcome::Resolved),
-            Step::Publish => publish::run(&work).await.map(Outcome::Published),
+            Step::Fetch => Box::pin(fetch::run(&work)).await.map(Outcome::Fetched),
+            Step::Resolve => Box::pin(resolve::run(&work)).await.map(Outcome::Resolved),
+            Step::Publish => Box::pin(publish::run(&work)).await.map(Outcome::Published),
         }
     })
     .await;
@@ -167,7 +167,7 @@ fn deadline(seconds: i64, now: SystemTime) -> Instant {
     let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let left = at.duration_since(now).unwrap_or_default();
     // A deadline in the far future must not overflow the clock.
-    Instant::now() + left.min(Duration::from_secs(7 * 86_400))
+    Instant::now() + left.min(Duration::from_hours(7 * 24))
 }
 
 /// Does the work until it ends, the deadline passes, or a signal comes. A panic in it is a bug that is reported.
@@ -206,8 +206,8 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1000);
         assert!(deadline(900, now) <= Instant::now());
         let soon = deadline(1060, now).duration_since(Instant::now());
-        assert!(soon > Duration::from_secs(58) && soon <= Duration::from_secs(60));
-        assert!(deadline(i64::MAX, now) < Instant::now() + Duration::from_secs(8 * 86_400));
+        assert!(soon > Duration::from_secs(58) && soon <= Duration::from_mins(1));
+        assert!(deadline(i64::MAX, now) < Instant::now() + Duration::from_hours(8 * 24));
         assert!(deadline(i64::MIN, now) <= Instant::now());
     }
 }

@@ -97,7 +97,7 @@ impl Prepared {
             Compression::Gzip => Codec::Gzip,
             Compression::Zstd => Codec::Zstd,
         };
-        let key = environment::key(&KeyInputs {
+        let of_files = KeyInputs {
             environment: specification.canonical(),
             blueprint: blueprint.clone(),
             local_files,
@@ -109,13 +109,18 @@ impl Prepared {
             builder_digest: env!("CARGO_PKG_VERSION").to_owned(),
             mirrors: environment::mirrors(inputs.settings)?,
             bytecode: true,
-            codec: codec.recipe().to_owned(),
             sealed_path: SEALED_PATH.to_owned(),
             compatibility: inputs.compatibility,
             ..KeyInputs::default()
+        };
+        let files = environment::key(&of_files);
+        let key = environment::key(&KeyInputs {
+            codec: codec.recipe().to_owned(),
+            ..of_files
         });
         Ok(Some(EnvironmentFacts {
             key,
+            files,
             blueprint,
             file: file.relative.display().to_string(),
         }))

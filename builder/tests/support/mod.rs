@@ -1,5 +1,7 @@
 //! A git server over smart HTTP with basic authentication: git's own `http-backend` behind a few lines of HTTP/1.1.
 
+#![allow(dead_code, reason = "each suite uses a part of it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
