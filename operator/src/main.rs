@@ -52,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
     let client = kube::Client::try_from(config).context("the client for the API server cannot be made")?;
 
     let (stop, stopping) = watch::channel(false);
-    let (controller, work) = Controller::start(client, platform, stopping.clone())?;
+    let (controller, work) = Controller::start(&client, &platform, &stopping)?;
     let mut served = tokio::spawn(http::serve(arguments.listen, controller, ended(stopping.clone())));
     let mut work = tokio::spawn(work);
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;

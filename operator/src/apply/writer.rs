@@ -23,7 +23,7 @@ use crate::text;
 /// Time for one write.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// A namespace's ConfigMap is applied again after this, in case somebody has edited it.
-const REAPPLY: Duration = Duration::from_secs(600);
+const REAPPLY: Duration = Duration::from_mins(10);
 /// Most bytes of an event's note, by the API.
 const NOTE: usize = 1000;
 

@@ -10,7 +10,7 @@ use crate::observe::{Answer, Refusal, SourceKnowledge};
 use crate::source::LookupKey;
 
 /// Longest time between two tries of an object whose reconcile fails.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// One object.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::observe::{JobView, PodView, Reader};
 use crate::source::{GitClient, Pool};
 
 /// Time for a reconcile as a whole.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// The controller cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +62,12 @@ impl std::fmt::Debug for Controller {
 impl Controller {
     /// Starts the watches; answers the controller and the future that ends when `stop` does and the running reconciles have.
     pub fn start(
-        client: Client,
-        platform: Arc<Platform>,
-        stop: watch::Receiver<bool>,
-    ) -> Result<(Self, impl Future<Output = ()> + Send), RunError> {
+        client: &Client,
+        platform: &Arc<Platform>,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), RunError> {
         let metrics = Arc::new(Metrics::default());
-        let git = GitClient::new(Arc::clone(&platform))?;
+        let git = GitClient::new(Arc::clone(platform))?;
         let (all_listed, listed) = watch::channel(0);
         let all_listed = Arc::new(all_listed);
         let mut scopes = Vec::new();
@@ -84,9 +84,9 @@ impl Controller {
             };
             let (wake, woken) = mpsc::unbounded_channel();
             let context = Arc::new(Context {
-                platform: Arc::clone(&platform),
+                platform: Arc::clone(platform),
                 reader: Reader::new(client.clone()),
-                writer: Writer::new(client.clone(), Arc::clone(&platform)),
+                writer: Writer::new(client.clone(), Arc::clone(platform)),
                 jobs: Arc::new(Index::new()),
                 pods: Arc::new(Index::new()),
                 pool: Pool::new(Arc::new(asker)),
@@ -212,7 +212,7 @@ async fn one(image: Arc<RobotImage>, context: Arc<Context>, images: Store<RobotI
     let (name, uid) = (full_name(&image), image.uid().unwrap_or_default());
     let started = Instant::now();
     let work = Arc::clone(&context);
-    let mut task = tokio::spawn(async move { reconcile(&work, RobotImage::clone(&image)).await });
+    let mut task = tokio::spawn(async move { Box::pin(reconcile(&work, RobotImage::clone(&image))).await });
     let result = match tokio::time::timeout(DEADLINE, &mut task).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(ReconcileError::Panic),

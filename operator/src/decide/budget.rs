@@ -8,25 +8,51 @@ use crate::text;
 pub(super) const MOST: usize = 6 * 1024;
 /// What the last log lines are cut to before history is given up.
 const TAIL: usize = 400;
+/// What a condition's message is cut to when nothing else is left; the failure has it whole.
+const MESSAGE: usize = 100;
 
-/// Cuts what is least missed, until the status fits: the log's tail to its last lines, the oldest history, the rest of the
-/// tail, then tags beyond the first. What is left has a fixed bound.
-pub(super) fn fit(status: &mut RobotImageStatus) {
-    while size(status) > MOST {
-        if let Some(tail) = status
+/// What can be given up, the least missed first; each answers whether it found something.
+const STAGES: [fn(&mut RobotImageStatus) -> bool; 8] = [
+    |status| {
+        let tail = status
             .last_failure
             .as_mut()
             .and_then(|failure| failure.log_tail.as_mut())
-            .filter(|tail| tail.len() > TAIL)
-        {
-            *tail = text::tail(tail, TAIL);
-        } else if status.history.len() > 2 {
-            status.history.pop();
-        } else if status.last_failure.as_mut().and_then(|failure| failure.log_tail.take()).is_some() {
-        } else if let Some(image) = status.latest_image.as_mut().filter(|image| image.tags.len() > 1) {
-            image.tags.pop();
-        } else {
-            break;
+            .filter(|tail| tail.len() > TAIL);
+        tail.map(|tail| *tail = text::tail(tail, TAIL)).is_some()
+    },
+    |status| status.history.len() > 2 && status.history.pop().is_some(),
+    |status| status.last_failure.as_mut().and_then(|failure| failure.log_tail.take()).is_some(),
+    |status| {
+        status
+            .latest_image
+            .as_mut()
+            .is_some_and(|image| image.tags.len() > 1 && image.tags.pop().is_some())
+    },
+    |status| {
+        let reasons = status.latest_build.iter_mut().flat_map(|build| &mut build.reasons);
+        reasons.fold(false, |cut, reason| cut | reason.from.take().is_some() | reason.to.take().is_some())
+    },
+    |status| {
+        let messages = status
+            .conditions
+            .iter_mut()
+            .map(|condition| &mut condition.message)
+            .filter(|message| message.len() > MESSAGE);
+        messages.fold(false, |_, message| {
+            *message = text::line(message, MESSAGE);
+            true
+        })
+    },
+    |status| status.latest_build.as_mut().and_then(|build| build.revision.take()).is_some(),
+    |status| status.history.pop().is_some(),
+];
+
+/// Cuts until the status fits.
+pub(super) fn fit(status: &mut RobotImageStatus) {
+    while size(status) > MOST {
+        if !STAGES.iter().any(|cut| cut(status)) {
+            return;
         }
     }
 }
@@ -159,7 +185,10 @@ mod tests {
         fit(&mut status);
         assert!(size(&status) <= MOST, "{}", size(&status));
         assert_eq!(status.conditions.len(), 4);
-        assert!(!status.latest_image.unwrap().tags.is_empty());
+        assert!(!status.latest_image.as_ref().unwrap().tags.is_empty());
+        let again = status.clone();
+        fit(&mut status);
+        assert_eq!(status, again);
     }
 
     #[test]

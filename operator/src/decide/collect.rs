@@ -172,49 +172,46 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
         .filter_map(|tag| render(tag, &revision.commit).ok())
         .take(10)
         .collect();
-    let image = match before {
-        // The same bytes: published then, only asked for anew.
-        Some(before) => {
-            notes.push(Note::normal(
-                "ImageUnchanged",
-                format!("build {} confirms {}", build.number, before.reference),
-            ));
-            LatestImage {
-                tags,
-                request_key: build.request_key.clone(),
-                build_key: text::line(&fetched.build_key, 64),
-                ..before
-            }
+    // The same bytes were published then, and are only asked for anew.
+    let image = if let Some(before) = before {
+        notes.push(Note::normal(
+            "ImageUnchanged",
+            format!("build {} confirms {}", build.number, before.reference),
+        ));
+        LatestImage {
+            tags,
+            request_key: build.request_key.clone(),
+            build_key: text::line(&fetched.build_key, 64),
+            ..before
         }
-        None => {
-            let reference = format!("{}@{}", plan.image.repository, published.digest);
-            notes.push(Note::normal(
-                "ImageUpdated",
-                format!("build {} published {reference}", build.number),
-            ));
-            LatestImage {
-                reference,
-                digest: published.digest.clone(),
-                short: short.clone(),
-                tags,
-                size: published.size,
-                uploaded: published.uploaded,
-                layers: published
-                    .layers
-                    .iter()
-                    .take(8)
-                    .map(|layer| LayerStatus {
-                        role: text::line(&layer.role, 16),
-                        count: layer.count,
-                        size: layer.size,
-                        uploaded: layer.up,
-                    })
-                    .collect(),
-                platforms: platform_names(plan),
-                request_key: build.request_key.clone(),
-                build_key: text::line(&fetched.build_key, 64),
-                published_at: Time(now),
-            }
+    } else {
+        let reference = format!("{}@{}", plan.image.repository, published.digest);
+        notes.push(Note::normal(
+            "ImageUpdated",
+            format!("build {} published {reference}", build.number),
+        ));
+        LatestImage {
+            reference,
+            digest: published.digest.clone(),
+            short: short.clone(),
+            tags,
+            size: published.size,
+            uploaded: published.uploaded,
+            layers: published
+                .layers
+                .iter()
+                .take(8)
+                .map(|layer| LayerStatus {
+                    role: text::line(&layer.role, 16),
+                    count: layer.count,
+                    size: layer.size,
+                    uploaded: layer.up,
+                })
+                .collect(),
+            platforms: platform_names(plan),
+            request_key: build.request_key.clone(),
+            build_key: text::line(&fetched.build_key, 64),
+            published_at: Time(now),
         }
     };
     status.latest_image = Some(image);

@@ -27,7 +27,7 @@ pub(super) const LONG_STEP: Duration = Duration::from_secs(10);
 /// A Job without a pod is asked for its events after this, and again in this rhythm.
 const PODLESS: Duration = Duration::from_secs(5);
 /// A running build is looked at even when no event comes.
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 
 /// Decides.
 pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {

@@ -11,7 +11,7 @@ use crate::config::{Platform, PollingMode};
 use crate::quantity::larger;
 
 /// Polling interval of a resource that names none.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(300);
+const DEFAULT_INTERVAL: Duration = Duration::from_mins(5);
 /// Ended builds of each kind to keep, and at most.
 const DEFAULT_HISTORY: u32 = 5;
 const MOST_HISTORY: u32 = 10;

@@ -45,7 +45,7 @@ pub(super) fn trim(status: &mut RobotImageStatus, settings: &Settings) {
 pub(super) fn elapsed(from: Option<&Time>, to: Timestamp) -> String {
     duration::format(
         from.map(|from| to.duration_since(from.0))
-            .filter(|elapsed| elapsed.is_positive())
+            .filter(jiff::SignedDuration::is_positive)
             .unwrap_or_default()
             .unsigned_abs(),
     )

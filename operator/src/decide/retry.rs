@@ -12,12 +12,14 @@ pub(super) const RETRIES: u32 = 3;
 /// Attempts of one build number in all, those included that do not count.
 pub(super) const MOST_ATTEMPTS: u32 = 10;
 
-const FIRST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(300);
-const FIRST_SLOW: Duration = Duration::from_secs(600);
-const LONGEST_SLOW: Duration = Duration::from_secs(6 * 3600);
+const FIRST: Duration = Duration::from_secs(20);
+/// The same for what does not count: somebody took a pod or Job away, and nothing says that it happens again.
+const FIRST_UNCOUNTED: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_mins(5);
+const FIRST_SLOW: Duration = Duration::from_mins(10);
+const LONGEST_SLOW: Duration = Duration::from_hours(6);
 /// The longest wait that another side can ask of us.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(super) struct Circumstances {
     pub attempts: u32,
     /// Attempt of the build number; 0 for a failed look-up.
     pub attempt: u32,
+    /// Whether this one counts.
+    pub counted: bool,
     /// What the other side asked for.
     pub asked: Option<Duration>,
 }
@@ -52,7 +56,8 @@ pub(super) fn plan(of: Circumstances, chance: f64) -> Plan {
         Retry::Slowly => slow(of.attempts.saturating_sub(1)),
         Retry::Backoff if of.attempts > RETRIES || of.attempt >= MOST_ATTEMPTS => slow(of.attempts.saturating_sub(RETRIES + 1)),
         Retry::Backoff => {
-            let longest = doubled(FIRST, of.attempts.max(of.attempt).saturating_sub(1), LONGEST);
+            let first = if of.counted { FIRST } else { FIRST_UNCOUNTED };
+            let longest = doubled(first, of.attempts.max(of.attempt).saturating_sub(1), LONGEST);
             let drawn = longest.mul_f64(chance.clamp(0.0, 1.0)).max(Duration::from_secs(1));
             Plan::Again(drawn.max(of.asked.unwrap_or_default().min(LONGEST_ASKED)))
         }
@@ -76,6 +81,7 @@ mod tests {
             reason,
             attempts,
             attempt,
+            counted: true,
             asked: None,
         }
     }
@@ -90,11 +96,11 @@ mod tests {
         }
         assert_eq!(
             plan(of(Reason::RegistryUnavailable, 4, 4), 0.5),
-            Plan::Slowly(Duration::from_secs(600))
+            Plan::Slowly(Duration::from_mins(10))
         );
         assert_eq!(
             plan(of(Reason::RegistryUnavailable, 5, 1), 0.5),
-            Plan::Slowly(Duration::from_secs(1200))
+            Plan::Slowly(Duration::from_mins(20))
         );
     }
 
@@ -121,8 +127,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(after(1, 0.0), Duration::from_secs(1));
-        assert_eq!(after(1, 1.0), Duration::from_secs(10));
-        assert_eq!(after(3, 1.0), Duration::from_secs(40));
+        assert_eq!(after(1, 1.0), Duration::from_secs(20));
+        assert_eq!(after(3, 1.0), Duration::from_secs(80));
         let asked = |seconds| {
             let circumstances = Circumstances {
                 asked: Some(Duration::from_secs(seconds)),
@@ -131,6 +137,6 @@ mod tests {
             plan(circumstances, 0.5)
         };
         assert_eq!(asked(90), Plan::Again(Duration::from_secs(90)));
-        assert_eq!(asked(86_400), Plan::Again(Duration::from_secs(3600)));
+        assert_eq!(asked(86_400), Plan::Again(Duration::from_hours(1)));
     }
 }

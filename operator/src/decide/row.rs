@@ -77,22 +77,16 @@ impl Run<'_> {
         if self.collected.source_seen {
             return self.status.source.as_ref().map(|source| resolved(&source.short));
         }
-        match (&self.resolution, &self.settings.finder) {
-            (Resolution::Failed(failed), _)
-            | (
-                Resolution::Known {
-                    poll_failure: Some(failed),
-                    ..
-                },
-                _,
-            ) => Some(SourceStand::Failed(failed.reason, failed.message.clone())),
-            (
-                Resolution::Known {
-                    revision: Some(revision), ..
-                },
-                Finder::Operator,
-            ) if self.observed.source.answer.is_some() => Some(resolved(&revision.short())),
-            (Resolution::Unknown, _) if !self.settings.suspended && self.status.last_failure.is_none() => Some(SourceStand::Unknown),
+        match &self.resolution {
+            Resolution::Failed(failed)
+            | Resolution::Known {
+                poll_failure: Some(failed),
+                ..
+            } => Some(SourceStand::Failed(failed.reason, failed.message.clone())),
+            Resolution::Known {
+                revision: Some(revision), ..
+            } if self.settings.finder == Finder::Operator && self.observed.source.answer.is_some() => Some(resolved(&revision.short())),
+            Resolution::Unknown if !self.settings.suspended && self.status.last_failure.is_none() => Some(SourceStand::Unknown),
             _ => None,
         }
     }

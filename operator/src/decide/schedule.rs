@@ -12,7 +12,7 @@ use super::retry::doubled;
 use crate::observe::SourceKnowledge;
 
 /// Longest time between two look-ups that fail.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// When to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

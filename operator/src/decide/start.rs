@@ -30,13 +30,12 @@ pub(super) fn start(
         .as_ref()
         .filter(|build| build.phase == BuildPhase::Failed && build.request_key == key && build.generation == generation)
         .filter(|build| failed.as_ref().is_some_and(|failed| failure::again(failed, build.attempt)));
-    let (number, attempt, reasons) = match retried {
-        Some(build) => (build.number, build.attempt + 1, build.reasons.clone()),
-        None => {
-            let last = before.as_ref().map_or(0, |build| build.number);
-            let number = status.build_counter.unwrap_or_default().max(last) + 1;
-            (number, 1, reasons(status, before.as_ref(), key, revision))
-        }
+    let (number, attempt, reasons) = if let Some(build) = retried {
+        (build.number, build.attempt + 1, build.reasons.clone())
+    } else {
+        let last = before.as_ref().map_or(0, |build| build.number);
+        let number = status.build_counter.unwrap_or_default().max(last) + 1;
+        (number, 1, reasons(status, before.as_ref(), key, revision))
     };
     status.build_counter = Some(number);
     let names: Vec<&str> = reasons.iter().map(|reason| reason.kind.as_str()).collect();

@@ -80,18 +80,21 @@ impl Wanted {
         body
     }
 
-    fn found(&self, commit: &str) -> Result<Revision, AnswerError> {
-        Ok(Revision {
+    fn found(&self, commit: &str) -> Revision {
+        Revision {
             reference: self.reference.clone(),
             commit: commit.to_owned(),
-        })
+        }
     }
 
     /// The commit, from the list of an older server. `name^{}` is what an annotated tag points to.
     pub(super) fn find_in(&self, listed: &[(String, String)]) -> Result<Revision, AnswerError> {
         let peeled = format!("{}^{{}}", self.name);
         let of = |name: &str| listed.iter().find(|(listed, _)| listed == name).map(|(_, id)| id.as_str());
-        self.found(of(&peeled).or_else(|| of(&self.name)).ok_or(AnswerError::NotFound)?)
+        of(&peeled)
+            .or_else(|| of(&self.name))
+            .map(|id| self.found(id))
+            .ok_or(AnswerError::NotFound)
     }
 
     /// The commit, from the answer to the second request: lines `<id> <name>[ peeled:<id>]…`.
@@ -124,7 +127,7 @@ impl Wanted {
         if !ended {
             return Err(AnswerError::Framing(PacketError::Truncated));
         }
-        self.found(&found.ok_or(AnswerError::NotFound)?)
+        found.map(|id| self.found(&id)).ok_or(AnswerError::NotFound)
     }
 }
 

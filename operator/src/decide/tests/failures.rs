@@ -4,7 +4,7 @@ use robotimage_crds::build::{Outcome, Step};
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
-use super::world::{A, B, BUILDING, UP_TO_DATE, World, ended, revision, waiting};
+use super::world::{A, B, BUILDING, UP_TO_DATE, World, ended, fetched, revision, waiting};
 use crate::decide::Next;
 use crate::observe::Refusal;
 use crate::source::SourceFailure;
@@ -175,7 +175,7 @@ fn resolve_is_believed_about_packages_only() {
         let mut world = World::new();
         world.settle();
         let (fetch, resolve) = (
-            world.done(Step::Fetch, Outcome::Fetched(world.fetched(A))),
+            world.done(Step::Fetch, Outcome::Fetched(fetched(A))),
             world.failed(Step::Resolve, reason, 10),
         );
         world.pod("Failed", [fetch, resolve, waiting("PodInitializing")]);
@@ -357,7 +357,9 @@ fn a_job_of_somebody_else_in_the_way() {
     let Next::Act(actions) = decision.next else {
         panic!("{decision:?}")
     };
-    actions.into_iter().for_each(|action| world.apply(action));
+    for action in actions {
+        world.apply(action);
+    }
     world.jobs[0].metadata.owner_references.as_mut().unwrap()[0].uid = "somebody".to_owned();
     world.settle();
     let failure = world.status().last_failure.unwrap();

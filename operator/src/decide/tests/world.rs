@@ -257,24 +257,6 @@ impl World {
         self.pods.push(pod);
     }
 
-    pub(super) fn fetched(&self, commit: &str) -> Fetched {
-        Fetched {
-            commit: commit.to_owned(),
-            reference: "main".to_owned(),
-            tree: "t".repeat(40),
-            author: "Ada".to_owned(),
-            message: "first line".to_owned(),
-            base: format!("sha256:{}", "1".repeat(64)),
-            rcc: "v19.0.2".to_owned(),
-            rcc_digest: format!("sha256:{}", "2".repeat(64)),
-            build_key: format!("key-{commit}"),
-            environment_key: "e".repeat(64),
-            blueprint: "bp".to_owned(),
-            noop: false,
-            reuse: false,
-        }
-    }
-
     fn report(&self, step: Step, outcome: Outcome) -> String {
         BuildReport::new(&self.build().build_id, step, outcome).to_message()
     }
@@ -295,10 +277,7 @@ impl World {
 
     /// Publish ends well with this digest.
     pub(super) fn succeed(&mut self, commit: &str, digest: char, noop: bool) {
-        let fetched = Fetched {
-            noop,
-            ..self.fetched(commit)
-        };
+        let fetched = Fetched { noop, ..fetched(commit) };
         let published = Published {
             digest: format!("sha256:{}", String::from(digest).repeat(64)),
             size: 1000,
@@ -327,14 +306,12 @@ impl World {
             Step::Fetch => self.failed(step, reason.as_str(), reason.exit_code()),
             _ => self.done(
                 Step::Fetch,
-                Outcome::Fetched(
-                    self.fetched(
-                        &self
-                            .build()
-                            .revision
-                            .map_or_else(|| A.to_owned(), |text| Revision::parse(&text).unwrap().commit),
-                    ),
-                ),
+                Outcome::Fetched(fetched(
+                    &self
+                        .build()
+                        .revision
+                        .map_or_else(|| A.to_owned(), |text| Revision::parse(&text).unwrap().commit),
+                )),
             ),
         };
         let resolve = match step {
@@ -400,4 +377,23 @@ pub(super) fn running(since: Timestamp) -> Value {
 
 pub(super) fn ended(code: i32, reason: &str, message: &str) -> Value {
     json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": "2026-03-01T10:00:01Z", "finishedAt": "2026-03-01T10:00:13Z"}})
+}
+
+/// What fetch finds.
+pub(super) fn fetched(commit: &str) -> Fetched {
+    Fetched {
+        commit: commit.to_owned(),
+        reference: "main".to_owned(),
+        tree: "t".repeat(40),
+        author: "Ada".to_owned(),
+        message: "first line".to_owned(),
+        base: format!("sha256:{}", "1".repeat(64)),
+        rcc: "v19.0.2".to_owned(),
+        rcc_digest: format!("sha256:{}", "2".repeat(64)),
+        build_key: format!("key-{commit}"),
+        environment_key: "e".repeat(64),
+        blueprint: "bp".to_owned(),
+        noop: false,
+        reuse: false,
+    }
 }
