@@ -19,8 +19,6 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn find() -> Self {
-        let given =
-            |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} is not set: make test sets it, or see the head of this file"));
         assert!(rustix::process::geteuid().is_root(), "this suite needs root: it plays other users");
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -29,9 +27,9 @@ impl Machine {
         let bundle = env::var("SSL_CERT_FILE").unwrap_or_else(|_| "/etc/ssl/certs/ca-certificates.crt".to_owned());
         fs::copy(bundle, platform.join("ca-bundle.pem")).unwrap();
         Self {
-            rcc: given("ROBOTIMAGE_RCC").into(),
-            rcc_17: given("ROBOTIMAGE_RCC_17").into(),
-            channel: given("ROBOTIMAGE_CHANNEL"),
+            rcc: given("ROBOTIMAGE_RCC").map_or_else(|| part("rcc-19.0.2-").join("rcc"), PathBuf::from),
+            rcc_17: given("ROBOTIMAGE_RCC_17").map_or_else(|| part("rcc-17.23.2-").join("rcc"), PathBuf::from),
+            channel: given("ROBOTIMAGE_CHANNEL").unwrap_or_else(|| super::channel::serve(part("conda-channel-"))),
             platform,
             folder,
         }
@@ -72,4 +70,20 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
     }
+}
+
+fn given(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The youngest part of the test bed whose folder's name begins so.
+fn part(prefix: &str) -> PathBuf {
+    let cache = given("ROBOTIMAGE_CACHE").map_or_else(|| PathBuf::from(env::var("HOME").unwrap()).join(".cache/robotimage"), PathBuf::from);
+    let parts = fs::read_dir(cache.join("parts")).into_iter().flatten().flatten();
+    let found = parts
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix) && entry.path().is_dir())
+        .max_by_key(|entry| entry.metadata().and_then(|metadata| metadata.modified()).unwrap());
+    found
+        .unwrap_or_else(|| panic!("no {prefix}* in {}: make parts builds it", cache.join("parts").display()))
+        .path()
 }
