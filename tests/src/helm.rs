@@ -65,6 +65,8 @@ impl Helm {
         command
             .args(["template", release])
             .arg(chart)
+            // Without a cluster Helm takes an old one.
+            .args(["--kube-version", parts::KUBERNETES])
             .args(["--namespace", namespace, "--values"])
             .arg(values.path());
         run("rendering of the chart", &mut command)
