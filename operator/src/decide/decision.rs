@@ -117,6 +117,7 @@ impl Run<'_> {
         self.supersede(&mut progress);
         self.record_source();
         self.start(&mut progress);
+        self.record_revision();
         let stand = self.stand(progress.as_ref());
         let source = self.source_stand();
         self.tell_poll_failure(&before, source.as_ref());
@@ -289,16 +290,20 @@ impl Run<'_> {
         );
         self.notes.extend(notes);
         *progress = Some(Progress::Unborn { refusal: None });
-        // A commit that the spec names is only known to exist when fetch has seen it.
-        if let Some(revision) = revision.filter(|_| self.settings.finder == Finder::Operator)
-            && self
-                .status
-                .source
-                .as_ref()
-                .is_none_or(|source| source.revision != revision.to_string())
-        {
+    }
+
+    /// The revision that the operator resolved. A commit that the spec names is only known to exist when fetch has seen it.
+    fn record_revision(&mut self) {
+        let Resolution::Known {
+            revision: Some(revision), ..
+        } = &self.resolution
+        else {
+            return;
+        };
+        let text = revision.to_string();
+        if self.settings.finder == Finder::Operator && self.status.source.as_ref().is_none_or(|source| source.revision != text) {
             self.status.source = Some(SourceStatus {
-                revision: revision.to_string(),
+                revision: text,
                 short: revision.short(),
                 ..SourceStatus::default()
             });

@@ -351,3 +351,21 @@ fn a_deleted_resource_is_left_alone() {
     world.server = Ok(revision(B));
     assert_eq!(world.pass(1000).settle(), 0);
 }
+
+#[test]
+fn a_commit_that_fails_and_is_taken_back() {
+    let mut world = World::built();
+    world.server = Ok(revision(B));
+    world.pass(330).settle();
+    world.fail(Step::Fetch, Reason::RobotYamlInvalid);
+    world.settle();
+    assert!(
+        world.row().starts_with("Ready=False/RobotYamlInvalid Stalled=True"),
+        "{}",
+        world.row()
+    );
+    world.server = Ok(revision(A));
+    world.pass(330).settle();
+    assert_eq!((world.row().as_str(), world.status().last_failure), (UP_TO_DATE, None));
+    assert_eq!(world.status().source.unwrap().short, "main@aaaaaaa");
+}
