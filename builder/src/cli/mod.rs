@@ -5,6 +5,7 @@
 mod args;
 mod build;
 mod check;
+mod deliver;
 mod environment;
 mod output;
 mod progress;
@@ -40,9 +41,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(70);
         }
     };
+    // A step's report is out and its pod ends; on a laptop an interrupted rcc is given the time to end in order.
+    let patience = match command {
+        Command::Build(_) | Command::Check(_) => Duration::from_secs(10),
+        Command::Fetch(_) | Command::Resolve(_) | Command::Publish(_) => Duration::from_millis(100),
+    };
     let code = runtime.block_on(run(command));
-    // Work that was given up must not keep the process.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(patience);
     ExitCode::from(code)
 }
 

@@ -126,7 +126,7 @@ pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
     lines.push(format!("  reason {}, exit code {code}", failure.reason));
     if let Some(tail) = &failure.tail {
         lines.push("  the last lines of its output:".to_owned());
-        lines.extend(tail.lines().map(|line| format!("  | {line}")));
+        lines.extend(last_lines(tail));
     }
     let text = lines.join("\n") + "\n";
     // A closed standard error changes nothing about the failure.
@@ -134,11 +134,26 @@ pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
     code
 }
 
-/// What is wrong, and what to do: messages put the cure after the last semicolon.
+/// At most 40 lines, each cut to 200 characters: lists of versions have thousands.
+fn last_lines(tail: &str) -> Vec<String> {
+    let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
+    let first = lines.len().saturating_sub(40);
+    lines[first..]
+        .iter()
+        .map(|line| format!("  | {}", line.chars().take(200).collect::<String>()))
+        .collect()
+}
+
+/// What is wrong, and what to do: messages put the cure after the last semicolon, beginning with a word.
 fn split(message: &str) -> (&str, Option<&str>) {
+    let is_word = |text: &str| {
+        text.split(' ')
+            .next()
+            .is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+    };
     match message.rsplit_once("; ") {
-        Some((what, advice)) => (what, Some(advice)),
-        None => (message, None),
+        Some((what, advice)) if is_word(advice) => (what, Some(advice)),
+        _ => (message, None),
     }
 }
 
@@ -162,5 +177,16 @@ mod tests {
     fn advice_has_its_own_line() {
         assert_eq!(split("a: b; c; do d"), ("a: b; c", Some("do d")));
         assert_eq!(split("a"), ("a", None));
+        let quoted = "command \"x; sys.exit(3)\" failed";
+        assert_eq!(split(quoted), (quoted, None));
+    }
+
+    #[test]
+    fn tails_are_short() {
+        let tail = format!("first\n\n{}\n{}", "x\n".repeat(60), "y".repeat(5000));
+        let lines = last_lines(&tail);
+        assert_eq!(lines.len(), 40);
+        assert_eq!(lines[39].chars().count(), 204);
+        assert_eq!(last_lines("one\n"), ["  | one"]);
     }
 }

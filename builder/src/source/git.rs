@@ -1,7 +1,6 @@
 //! One commit of a git repository over HTTP, without a git binary.
 //!
-//! A first request of our own asks for the repository: it settles redirects, and its answer says exactly what is wrong
-//! (no such host, certificate, credentials, no repository). Then gix fetches that one commit at depth 1.
+//! A first request of our own asks for the repository (see `probe`). Then gix fetches that one commit at depth 1.
 //!
 //! Invariant: a credential goes to the host that its Secret names and to no redirect; the machine's git configuration and
 //! credential helpers take no part; what arrives is bounded while it arrives.
@@ -12,27 +11,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gix::protocol::transport::client::blocking_io::http;
-use reqwest::StatusCode;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use robotimage_crds::api::GitRef;
 use robotimage_crds::build::Want;
-use url::Url;
 
 use super::Checkout;
 use super::credentials::{Authorization, GitSecret};
 use super::error::SourceError;
 use super::names::first_line;
+use super::probe::find;
 use super::tree::{Limits, Writer, interrupted, io};
 use super::web::{Web, WebError, authority, chain};
 
-/// Redirects followed for the repository's address.
-const REDIRECTS: usize = 5;
 /// Limit without any byte moved.
 const IDLE: Duration = Duration::from_mins(1);
-/// Waits before a request is made again.
-const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// What the first request asks for, below the repository's address.
-const ADVERTISEMENT: &str = "/info/refs?service=git-upload-pack";
 
 /// A source to fetch.
 #[derive(Debug)]
@@ -124,144 +115,6 @@ fn revision(want: &Want) -> (String, String, String) {
             }
         }
     }
-}
-
-/// Asks for the repository; its final address, and the credential for it.
-async fn find(web: &Web, request: &GitRequest<'_>) -> Result<(Url, Option<Authorization>), SourceError> {
-    let mut url = Url::parse(request.url).map_err(|error| SourceError::Address {
-        // An address that cannot be parsed may hold a password anywhere, so it is not shown.
-        url: "(not shown)".to_owned(),
-        problem: format!("it is no address: {error}"),
-    })?;
-    let client = web.client().map_err(|cause| SourceError::Web { url: shown(&url), cause })?;
-    for _ in 0..=REDIRECTS {
-        web.check(&url)
-            .map_err(|problem| SourceError::Address { url: shown(&url), problem })?;
-        let authorization = match request.secret {
-            Some(secret) => secret.authorization(&url, request.require_hosts)?,
-            None => None,
-        };
-        let answer = ask_again(&client, &url, authorization.as_ref()).await?;
-        if !answer.status().is_redirection() {
-            return judge(&url, &answer, authorization.is_some()).map(|()| (url, authorization));
-        }
-        url = redirected(&url, answer.headers().get(LOCATION))?;
-    }
-    Err(SourceError::Unreachable {
-        url: shown(&url),
-        problem: format!("it redirects more than {REDIRECTS} times"),
-        retry_after: None,
-    })
-}
-
-/// Sends the request, again when time can help.
-async fn ask_again(client: &reqwest::Client, url: &Url, authorization: Option<&Authorization>) -> Result<reqwest::Response, SourceError> {
-    let mut waits = WAITS.iter();
-    loop {
-        let result = ask(client, url, authorization).await;
-        let passing = match &result {
-            Ok(answer) => answer.status().is_server_error(),
-            Err(WebError::Timeout | WebError::Unreachable(_)) => true,
-            Err(_) => false,
-        };
-        match waits.next() {
-            Some(wait) if passing => tokio::time::sleep(*wait).await,
-            _ => {
-                return result.map_err(|cause| SourceError::Web { url: shown(url), cause });
-            }
-        }
-    }
-}
-
-async fn ask(client: &reqwest::Client, url: &Url, authorization: Option<&Authorization>) -> Result<reqwest::Response, WebError> {
-    let target = format!("{}{ADVERTISEMENT}", url.as_str().trim_end_matches('/'));
-    let mut call = client
-        .get(target)
-        .header("Git-Protocol", "version=2")
-        .header(ACCEPT, "application/x-git-upload-pack-advertisement");
-    if let Some(authorization) = authorization {
-        let mut value =
-            HeaderValue::from_str(authorization.expose()).map_err(|_| WebError::Setup("the credential is no header value".to_owned()))?;
-        value.set_sensitive(true);
-        call = call.header(AUTHORIZATION, value);
-    }
-    call.send().await.map_err(|error| WebError::of(error, &authority(url)))
-}
-
-/// The repository's address behind a redirect: the same host, never down to plain http.
-fn redirected(from: &Url, location: Option<&HeaderValue>) -> Result<Url, SourceError> {
-    let refuse = |problem: String| SourceError::Address { url: shown(from), problem };
-    let location = location
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| from.join(value).ok())
-        .ok_or_else(|| refuse("it answers with a redirect to nowhere".to_owned()))?;
-    let upgrade = from.scheme() == "http" && location.scheme() == "https";
-    if location.host() != from.host() || !(upgrade || location.origin() == from.origin()) {
-        return Err(refuse(format!(
-            "it redirects to {}; if that is right, write that address into url",
-            authority(&location)
-        )));
-    }
-    let text = location.as_str();
-    let base = text
-        .strip_suffix(ADVERTISEMENT)
-        .ok_or_else(|| refuse("it redirects to a page that is no repository".to_owned()))?;
-    Url::parse(base).map_err(|error| refuse(format!("it redirects to no address: {error}")))
-}
-
-/// What the answer says about the repository.
-fn judge(url: &Url, answer: &reqwest::Response, authorized: bool) -> Result<(), SourceError> {
-    let refused = |problem| {
-        Err(SourceError::Refused {
-            host: authority(url),
-            url: shown(url),
-            problem,
-        })
-    };
-    match answer.status() {
-        StatusCode::OK => {
-            let kind = answer
-                .headers()
-                .get(CONTENT_TYPE)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default();
-            if kind.starts_with("application/x-git-upload-pack-advertisement") {
-                Ok(())
-            } else {
-                Err(SourceError::NotFound {
-                    url: shown(url),
-                    problem: "the server answers with something else; check the address".to_owned(),
-                })
-            }
-        }
-        StatusCode::UNAUTHORIZED if authorized => refused("does not accept the credentials; check the keys of the git Secret"),
-        StatusCode::UNAUTHORIZED => refused("asks for credentials; name a Secret with username and password, or bearerToken, in secretRef"),
-        StatusCode::FORBIDDEN => refused("denies access to the repository; grant the credentials read rights on it"),
-        status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => Err(SourceError::NotFound {
-            url: shown(url),
-            problem: format!("the server answers {status}; check the address, and that the credentials may see it"),
-        }),
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(SourceError::Web {
-            url: shown(url),
-            cause: WebError::Proxy("it asks for credentials".to_owned()),
-        }),
-        status => {
-            let seconds = answer
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            Err(SourceError::Unreachable {
-                url: shown(url),
-                problem: format!("the server answers {status}"),
-                retry_after: seconds,
-            })
-        }
-    }
-}
-
-/// An address for a message: without query, fragment and user.
-fn shown(url: &Url) -> String {
-    format!("{}://{}{}", url.scheme(), authority(url), url.path())
 }
 
 /// Raises the flag when the folder grows beyond the limit.
@@ -406,33 +259,6 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redirects_stay_on_the_host() {
-        let from = Url::parse("https://git.example.com/a").unwrap();
-        let go = |to: &str| redirected(&from, Some(&HeaderValue::from_str(to).unwrap()));
-        assert_eq!(
-            go("https://git.example.com/a.git/info/refs?service=git-upload-pack")
-                .unwrap()
-                .as_str(),
-            "https://git.example.com/a.git"
-        );
-        assert_eq!(
-            go("/b/info/refs?service=git-upload-pack").unwrap().as_str(),
-            "https://git.example.com/b"
-        );
-        for bad in [
-            "https://evil.example.com/a/info/refs?service=git-upload-pack",
-            "http://git.example.com/a/info/refs?service=git-upload-pack",
-            "https://git.example.com:8443/a/info/refs?service=git-upload-pack",
-            "https://git.example.com/login",
-        ] {
-            assert!(go(bad).is_err(), "{bad}");
-        }
-        let plain = Url::parse("http://git.example.com/a").unwrap();
-        let up = HeaderValue::from_static("https://git.example.com/a/info/refs?service=git-upload-pack");
-        assert!(redirected(&plain, Some(&up)).is_ok());
-    }
 
     #[test]
     fn revisions() {

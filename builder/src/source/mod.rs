@@ -11,6 +11,7 @@ mod error;
 mod git;
 mod local;
 mod names;
+mod probe;
 mod tree;
 mod web;
 

@@ -132,6 +132,9 @@ pub async fn run(step: Step, options: &StepOptions) -> u8 {
                 message = failure.message,
                 "failed"
             );
+            if let Some(tail) = &failure.tail {
+                tracing::info!(tail, "the last of the child's output");
+            }
             (Outcome::Failed(reported(&failure)), failure.reason.exit_code())
         }
     };
