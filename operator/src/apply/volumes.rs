@@ -13,9 +13,9 @@ const SECRET_MODE: i32 = 0o440;
 const GIT_KEYS: &[&str] = &["username", "password", "bearerToken", "hosts", "ca.crt"];
 /// Keys of a registry Secret that are mounted.
 const REGISTRY_KEYS: &[&str] = &[".dockerconfigjson"];
-/// Platform files that trusted steps see.
+/// Platform files that publish sees.
 const TRUST_KEYS: &[&str] = &["ca-bundle.pem"];
-/// Platform files that resolve sees.
+/// Platform files that fetch and resolve see.
 const PLATFORM_KEYS: &[&str] = &["ca-bundle.pem", "settings.yaml", "piprc", "micromambarc"];
 
 /// A volume and where each step sees it.
@@ -61,8 +61,9 @@ impl Volumes {
             entries.push(folder(scratch, &sizes.scratch, paths::SCRATCH, vec![(step, WRITE)]));
             entries.push(folder(tmp, &sizes.tmp, "/tmp", vec![(step, WRITE)]));
         }
-        entries.push(platform("platform-trust", TRUST_KEYS, vec![(Fetch, READ), (Publish, READ)]));
-        entries.push(platform("platform", PLATFORM_KEYS, vec![(Resolve, READ)]));
+        entries.push(platform("platform-trust", TRUST_KEYS, vec![(Publish, READ)]));
+        // The mirrors are part of the environment's key, which fetch computes.
+        entries.push(platform("platform", PLATFORM_KEYS, vec![(Fetch, READ), (Resolve, READ)]));
         let secrets = [
             (
                 "secret-git",
