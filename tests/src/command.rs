@@ -220,7 +220,7 @@ pub async fn serve(folder: &Path) -> Result<()> {
 /// Builds our images and pushes them to the kept test bed; prints their references.
 pub async fn images() -> Result<()> {
     let bed = Bed::attach(&Cache::open()?)?;
-    let (_, images) = install::images(&bed).await?;
+    let (_, images) = Box::pin(install::images(&bed)).await?;
     println!("operator {}\nbuilder {}", images.operator, images.builder);
     Ok(())
 }
@@ -228,7 +228,7 @@ pub async fn images() -> Result<()> {
 /// The same, and installs the chart; every namespace labelled `robotimage.dev/testbed=true` may poll private sources.
 pub async fn install() -> Result<()> {
     let bed = Bed::attach(&Cache::open()?)?;
-    let (_, images) = install::images(&bed).await?;
+    let (_, images) = Box::pin(install::images(&bed)).await?;
     let namespaces = namespace::all(&bed).await?;
     let namespaces: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     install::chart(&bed, &install::values(bed.book(), &images, &namespaces)?)?;

@@ -41,7 +41,7 @@ pub async fn images(bed: &Bed) -> Result<(Binaries, Images)> {
     let client = robotimage_registry::Client::new(options, Credentials::none())
         .map_err(|error| Error::Other(format!("client of the public registry: {error}")))?;
     let prefix = bed.book().public.reference("robotimage");
-    let images = product::push(&client, &binaries, &bed.book().base_image, &prefix, "dev").await?;
+    let images = Box::pin(product::push(&client, &binaries, &bed.book().base_image, &prefix, "dev")).await?;
     Ok((binaries, images))
 }
 

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::bed::{AddressBook, Bed};
 use crate::cache::Cache;
@@ -29,17 +30,22 @@ pub struct Program {
 impl Program {
     /// The release build of this work tree, or another one: `$ROBOTIMAGE_PROGRAM` with `$ROBOTIMAGE_LAUNCHER`.
     pub async fn get(cache: &Cache) -> Result<Self> {
+        // Once a process: even a build of nothing asks cargo for its lock.
+        static BUILT: OnceCell<Program> = OnceCell::const_new();
         let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let (Some(builder), Some(launcher)) = (path("ROBOTIMAGE_PROGRAM"), path("ROBOTIMAGE_LAUNCHER")) {
             return Ok(Self { builder, launcher });
         }
-        let cache = cache.clone();
-        let built = tokio::task::spawn_blocking(move || product::binaries(&cache, &install::work_tree())).await;
-        let binaries = built.map_err(|error| Error::Other(format!("release build: {error}")))??;
-        Ok(Self {
-            builder: binaries.builder,
-            launcher: binaries.launcher,
-        })
+        let build = async || {
+            let cache = cache.clone();
+            let built = tokio::task::spawn_blocking(move || product::binaries(&cache, &install::work_tree())).await;
+            let binaries = built.map_err(|error| Error::Other(format!("release build: {error}")))??;
+            Ok(Self {
+                builder: binaries.builder,
+                launcher: binaries.launcher,
+            })
+        };
+        BUILT.get_or_try_init(build).await.cloned()
     }
 }
 

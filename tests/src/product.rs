@@ -86,7 +86,8 @@ pub struct Images {
 pub async fn push(client: &Client, binaries: &Binaries, base: &str, prefix: &str, tag: &str) -> Result<Images> {
     let base = Reference::parse(base).map_err(other("base image"))?;
     let resolved = client.resolve_image(&base, "linux", "amd64").await.map_err(other("base image"))?;
-    let passwd = passwd(client, &base.to_repository(), &resolved).await?;
+    let from = base.to_repository();
+    let passwd = passwd(client, &from, &resolved).await?;
 
     let mut operator = LayerBuilder::new();
     operator.file_from("usr/local/bin/robotimage-operator", &binaries.operator, 0o755);
@@ -120,16 +121,8 @@ pub async fn push(client: &Client, binaries: &Binaries, base: &str, prefix: &str
         title: "RobotImage builder",
     };
     Ok(Images {
-        operator: assemble(
-            client,
-            &base.to_repository(),
-            &resolved,
-            operator,
-            &format!("{prefix}/operator"),
-            tag,
-        )
-        .await?,
-        builder: assemble(client, &base.to_repository(), &resolved, builder, &format!("{prefix}/builder"), tag).await?,
+        operator: Box::pin(assemble(client, &from, &resolved, operator, &format!("{prefix}/operator"), tag)).await?,
+        builder: Box::pin(assemble(client, &from, &resolved, builder, &format!("{prefix}/builder"), tag)).await?,
     })
 }
 
@@ -228,7 +221,7 @@ async fn passwd(client: &Client, from: &Repository, base: &ResolvedImage) -> Res
             .await
             .map_err(other("read of a base layer"))?;
         reader
-            .layer(&layer.media_type().to_string(), &bytes[..])
+            .layer(layer.media_type().as_ref(), &bytes[..])
             .map_err(other("content of a base layer"))?;
     }
     Ok(reader.finish().passwd.unwrap_or_default())

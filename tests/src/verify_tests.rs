@@ -123,7 +123,8 @@ fn whatever_our_layers_promise_is_demanded() {
 
 #[test]
 fn documents_and_blobs_must_agree() {
-    let table: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let table: [(&str, Damage); 4] = [
         ("belongs to nothing", |root| drop(put(root, b"litter"))),
         ("its descriptor", |root| {
             let path = root.join("index.json");
@@ -133,8 +134,8 @@ fn documents_and_blobs_must_agree() {
         ("expected one", |root| fs::write(root.join("index.json"), "{}").unwrap()),
         ("layer", |root| {
             // The longest blob is the layer; one byte of it changes.
-            let blobs = fs::read_dir(root.join("blobs/sha256")).unwrap().flatten().map(|entry| entry.path());
-            let layer = blobs.filter(|path| fs::read(path).unwrap()[0] != b'{').next().unwrap();
+            let mut blobs = fs::read_dir(root.join("blobs/sha256")).unwrap().flatten().map(|entry| entry.path());
+            let layer = blobs.find(|path| fs::read(path).unwrap()[0] != b'{').unwrap();
             let mut bytes = fs::read(&layer).unwrap();
             let last = bytes.len() - 5;
             bytes[last] ^= 1;
