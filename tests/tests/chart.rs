@@ -51,7 +51,7 @@ fn leaves(value: &Value) -> BTreeSet<String> {
     fn walk(value: &Value, path: &str, into: &mut BTreeSet<String>) {
         match value {
             Value::Object(fields) if !fields.is_empty() => {
-                fields.iter().for_each(|(name, child)| walk(child, &format!("{path}.{name}"), into))
+                fields.iter().for_each(|(name, child)| walk(child, &format!("{path}.{name}"), into));
             }
             Value::Array(items) if !items.is_empty() => items
                 .iter()

@@ -117,7 +117,7 @@ impl Worker {
         let robot = folder.join("patient");
         patient(&invoices, &robot)?;
         let mut patient = vec![("rcc 19".to_owned(), self.build("patient", &robot, &["--compression", "zstd"])?)];
-        self.laptop.rcc = bed.book().rcc[1].path.clone();
+        self.laptop.rcc.clone_from(&bed.book().rcc[1].path);
         let old = self.build("old", &invoices, &["--compression", "zstd"])?;
         patient.push(("rcc 17".to_owned(), self.build("patient-old", &robot, &["--compression", "zstd"])?));
         Ok(Fixture {

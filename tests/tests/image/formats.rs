@@ -190,7 +190,7 @@ async fn containerd_pulls_imports_and_runs_it() {
             ..RunOptions::default()
         };
         let pod = pods::pod(name, &image, &options);
-        let finished = pods::run(namespace.client(), namespace.name(), &pod, Duration::from_secs(120))
+        let finished = pods::run(namespace.client(), namespace.name(), &pod, Duration::from_mins(2))
             .await
             .expect("a pod");
         println!("{name}: {:.1} s from creation to end", finished.took.as_secs_f64());
