@@ -8,6 +8,7 @@ use robotimage_crds::api::Compression as Codec;
 use robotimage_crds::build::PlanPlatform;
 use robotimage_crds::reason::Reason;
 use robotimage_registry::{AddressPolicy, Client, ClientOptions, Credentials, Reference};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{BuildArgs, Compression};
@@ -38,7 +39,7 @@ pub(super) async fn run(args: &BuildArgs) -> u8 {
     let result = tokio::select! {
         biased;
         result = build(args, &stop) => result,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Reason::Canceled, "interrupted")),
+        () = interrupted() => Err(Failure::new(Reason::Canceled, "interrupted")),
     };
     stop.cancel.cancel();
     stop.interrupt.store(true, Ordering::Relaxed);
@@ -48,6 +49,21 @@ pub(super) async fn run(args: &BuildArgs) -> u8 {
             0
         }
         Err(failure) => output::failed(&failure, args.json),
+    }
+}
+
+/// Waits for Ctrl-C, or for the end that a supervisor asks for.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => signals.recv().await.map_or((), drop),
+            // Without a handler, the signal ends the process as it always did.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
     }
 }
 
