@@ -98,7 +98,8 @@ pub fn resolve(request: &ResolveRequest<'_>) -> Result<Resolved, Error> {
         (request.progress)("environment is there already");
         return Ok(resolved);
     }
-    for name in ["holotree", "hololib", "tmp"] {
+    // Whatever an interrupted rcc may have left half written; it does not look again at a micromamba that is there.
+    for name in ["holotree", "hololib", "tmp", "bin", "micromamba"] {
         remove(&request.rcc_home.join(name))?;
     }
     let temp = request.rcc_home.join("tmp");
