@@ -379,7 +379,10 @@ impl Error {
 
 fn unauthorized(at: &Context, anonymous: bool) -> String {
     if anonymous {
-        format!("the registry asks for credentials and none are configured for {}", at.subject)
+        format!(
+            "the registry asks for credentials and none are configured for {}; log in there, or name a Secret with a login",
+            at.host
+        )
     } else {
         format!(
             "the registry refuses the configured credentials; check user and password for {}",
