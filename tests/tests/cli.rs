@@ -1,0 +1,14 @@
+//! The command line as a person meets it: what it says of bad inputs, its exit codes, and what it leaves behind.
+
+#[path = "cli/bad_inputs.rs"]
+mod bad_inputs;
+#[path = "cli/check.rs"]
+mod check;
+#[path = "cli/desk.rs"]
+mod desk;
+#[path = "cli/interrupt.rs"]
+mod interrupt;
+#[path = "cli/registries.rs"]
+mod registries;
+#[path = "cli/screen.rs"]
+mod screen;
