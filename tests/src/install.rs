@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::bed::{AddressBook, Bed};
 use crate::error::{Error, Result};
 use crate::helm::Helm;
+use crate::laptop;
 use crate::namespace::{GIT_SECRET, Namespace, REGISTRY_SECRET};
 use crate::product::{self, Binaries, Images};
 
@@ -49,7 +50,7 @@ pub async fn images(bed: &Bed) -> Result<(Binaries, Images)> {
 pub fn values(book: &AddressBook, images: &Images, namespaces: &[&str]) -> Result<Value> {
     let rcc = book.rcc.first().ok_or_else(|| Error::Other("the test bed has no rcc".to_owned()))?;
     let bundle = fs::read_to_string(&book.ca_bundle).map_err(Error::io("read", &book.ca_bundle))?;
-    let settings = json!({"endpoints": {"conda": format!("{}/", book.files.http), "pypi": book.index.url}});
+    let settings = laptop::settings(book);
     Ok(json!({
         "operator": {"image": images.operator},
         "builder": {"image": images.builder},

@@ -248,8 +248,8 @@ pub fn outcome(command: &mut Command) -> Result<Outcome> {
     })
 }
 
-/// The platform's settings.yaml, the same as the chart is given.
-fn settings(book: &AddressBook) -> Value {
+/// The platform's settings.yaml, the same for a laptop and for the chart.
+pub fn settings(book: &AddressBook) -> Value {
     json!({"endpoints": {"conda": format!("{}/", book.files.http), "pypi": book.index.url}})
 }
 
