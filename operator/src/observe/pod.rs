@@ -117,7 +117,10 @@ impl PodView {
                     300,
                 ),
             })
-            .or_else(|| containers.iter().find_map(|container| waiting_refusal(&container.state)));
+            .or_else(|| {
+                let image = spec_image(pod);
+                containers.iter().find_map(|container| waiting_refusal(&container.state, &image))
+            });
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             owner: controller(pod.metadata.owner_references.as_deref()).unwrap_or_default(),
@@ -188,13 +191,19 @@ fn state(status: &ContainerStatus) -> ContainerState {
     }
 }
 
+/// The image of all steps.
+fn spec_image(pod: &Pod) -> String {
+    let first = pod.spec.as_ref().and_then(|spec| spec.containers.first());
+    first.and_then(|container| container.image.clone()).unwrap_or_default()
+}
+
 /// The kubelet's messages change with each of its tries; ours must not, or every try would be a status write.
-fn waiting_refusal(state: &ContainerState) -> Option<Refusal> {
+fn waiting_refusal(state: &ContainerState, image: &str) -> Option<Refusal> {
     let ContainerState::Waiting { reason } = state else { return None };
-    let refusal = |reason, message: &str| {
+    let refusal = |reason, problem: &str| {
         Some(Refusal {
             reason,
-            message: message.to_owned(),
+            message: text::line(&format!("the node cannot {problem}; the pod's events say why"), 300),
         })
     };
     match reason.as_str() {
@@ -204,14 +213,10 @@ fn waiting_refusal(state: &ContainerState) -> Option<Refusal> {
         | "ErrImageNeverPull"
         | "ImageInspectError"
         | "RegistryUnavailable"
-        | "SignatureValidationFailed" => refusal(
-            Reason::BuilderImagePullFailed,
-            "the node cannot pull the builder image; the pod's events say why",
-        ),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => refusal(
-            Reason::PodRejected,
-            "the node cannot create the build pod's container; the pod's events say why",
-        ),
+        | "SignatureValidationFailed" => refusal(Reason::BuilderImagePullFailed, &format!("pull the builder image {image}")),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            refusal(Reason::PodRejected, "create the build pod's container")
+        }
         _ => None,
     }
 }

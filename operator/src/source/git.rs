@@ -284,7 +284,10 @@ fn told(error: &AnswerError, wanted: &Wanted, url: &Url) -> SourceFailure {
     match error {
         AnswerError::NotFound => SourceFailure::new(
             Reason::GitRevisionNotFound,
-            format!("the repository at {host} has no {}", wanted.describe()),
+            format!(
+                "the repository at {host} has no {}; check its spelling, or push it",
+                wanted.describe()
+            ),
         ),
         AnswerError::Sha256 => SourceFailure::new(Reason::SourceRejected, error.to_string()),
         AnswerError::Framing(_) | AnswerError::Foreign => {
