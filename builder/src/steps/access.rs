@@ -68,9 +68,13 @@ pub fn failure(error: &Error, side: Side) -> Failure {
         ErrorKind::Protocol | ErrorKind::BlobUnknown => Reason::RegistryProtocol,
         _ => Reason::InternalError,
     };
+    let message = match reason {
+        Reason::BuildTimeout => format!("{error}; the build did not end within build.timeout: raise it, or find what is slow"),
+        _ => error.to_string(),
+    };
     Failure {
         retry_after: error.retry_after().map(|wait| wait.as_secs()),
-        ..Failure::new(reason, error.to_string())
+        ..Failure::new(reason, message)
     }
 }
 
