@@ -148,7 +148,10 @@ async fn nothing_is_written_where_nothing_changes() {
     let secrets = all.iter().filter(operator).filter(|entry| entry.resource == "secrets");
     let listed = counted(secrets.clone().filter(|entry| entry.verb != "get" || entry.name.is_empty()));
     assert!(listed.is_empty(), "{}", listed.join("\n"));
-    let refused = counted(all.iter().filter(operator).filter(|entry| entry.code == 403));
+    // An operator that an earlier process left here is refused where its namespaces are being removed.
+    let ours = format!("cluster-{}-", std::process::id());
+    let here = |entry: &&Entry| entry.namespace.is_empty() || entry.namespace.starts_with(&ours);
+    let refused = counted(all.iter().filter(operator).filter(here).filter(|entry| entry.code == 403));
     assert!(refused.is_empty(), "asked for more than the chart allows:\n{}", refused.join("\n"));
     println!("{} reads of a Secret by its name, no list, no watch, by {users:?}", secrets.count());
     local.stop();

@@ -8,17 +8,17 @@ use kube::api::DeleteParams;
 use robotimage_crds::api::{LastFailure, RobotImage};
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
-use robotimage_tests::{Bed, Error, Namespace, Result, install};
+use robotimage_tests::{Error, Namespace, Result, install};
 use serde_json::json;
 
 use crate::bad_inputs::{End, LIMIT, Seen, judge_conditions};
 use crate::local::Local;
-use crate::objects::{SHELL_ROBOT, git_repository, is_settled, is_stalled, jobs, repository, robot_image, wait_ready, wait_step};
+use crate::objects::{SHELL_ROBOT, git_repository, is_settled, is_stalled, jobs_made, repository, robot_image, wait_ready, wait_step};
 use crate::setup::Setup;
 
 /// A build pod that somebody deletes in the middle: nobody's fault, tried again, and there is an image.
-pub(crate) async fn killed_pod(bed: &Bed, namespace: &Namespace) -> Result<Seen> {
-    let name = "killed-pod";
+pub(crate) async fn killed_pod(setup: &Setup, namespace: &Namespace) -> Result<Seen> {
+    let (bed, name) = (&setup.bed, "killed-pod");
     let repo = git_repository(bed, namespace, name, SHELL_ROBOT)?;
     let image = repository(namespace, name);
     let before = bed.book().registry.tags(&image)?;
@@ -45,26 +45,20 @@ pub(crate) async fn killed_pod(bed: &Bed, namespace: &Namespace) -> Result<Seen>
     if !failure.message.contains("deleted") {
         wrong.push("the message does not say \"deleted\"".to_owned());
     }
-    settle(
-        "a pod killed in the middle",
-        namespace,
-        &object,
-        &failure,
-        (before, bed.book().registry.tags(&image)?),
-        wrong,
-    )
-    .await
+    let made = jobs_made(setup, namespace, name)?;
+    let tags = (before, bed.book().registry.tags(&image)?);
+    Ok(settle("a pod killed in the middle", made, &object, &failure, tags, wrong))
 }
 
 /// The end of a row that comes to an image by itself: two attempts of one build, one tag.
-async fn settle(
+fn settle(
     row: &str,
-    namespace: &Namespace,
+    made: usize,
     object: &RobotImage,
     failure: &LastFailure,
     tags: (Vec<String>, Vec<String>),
     mut wrong: Vec<String>,
-) -> Result<Seen> {
+) -> Seen {
     let status = object.status.clone().unwrap_or_default();
     let (before, after) = tags;
     let attempts = status.latest_build.as_ref().map_or(0, |build| build.attempt);
@@ -80,12 +74,10 @@ async fn settle(
             "tags {before:?} before and {after:?} after, and the status names {wanted:?}"
         ));
     }
-    let made = usize::try_from(attempts).unwrap_or_default();
-    let kept = jobs(namespace, object).await?.len();
-    if kept > made {
-        wrong.push(format!("{kept} Jobs for {made} attempts"));
+    if u32::try_from(made) != Ok(attempts) {
+        wrong.push(format!("{made} Jobs for {attempts} attempts"));
     }
-    Ok(Seen {
+    Seen {
         name: row.to_owned(),
         ready: format!("{}, then UpToDate", failure.reason),
         state: "Retrying, then Ready".to_owned(),
@@ -94,12 +86,12 @@ async fn settle(
         tags: format!("{} -> {}", before.len(), after.len()),
         message: failure.message.clone(),
         wrong,
-    })
+    }
 }
 
 /// A registry that goes away while publish speaks to it, and comes back.
-pub(crate) async fn registry_down(bed: &Bed, namespace: &Namespace) -> Result<Seen> {
-    let name = "registry-down";
+pub(crate) async fn registry_down(setup: &Setup, namespace: &Namespace) -> Result<Seen> {
+    let (bed, name) = (&setup.bed, "registry-down");
     let login = Login::new("pusher", "only-for-tests");
     let options = RegistryOptions::private(&format!("down-{}", std::process::id()), login);
     let mut registry = Registry::start(bed.cache(), &bed.node().site(), options).await?;
@@ -136,7 +128,8 @@ pub(crate) async fn registry_down(bed: &Bed, namespace: &Namespace) -> Result<Se
         ));
     }
     let tags = (before, registry.at().tags("robots/down")?);
-    settle("registry down during the push", namespace, &object, &failure, tags, wrong).await
+    let made = jobs_made(setup, namespace, name)?;
+    Ok(settle("registry down during the push", made, &object, &failure, tags, wrong))
 }
 
 /// A builder image that is nowhere: a failure of the platform, said while it waits and after the limit.
@@ -175,7 +168,7 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
         .and_then(|status| status.last_failure.clone())
         .unwrap_or_default();
     if (failure.owner.as_str(), failure.retryable) != ("Platform", false)
-        || !failure.message.contains("builder image")
+        || !failure.message.contains("robotimage/no-such-builder:1")
         || !failure.message.contains("waited 15s")
     {
         wrong.push(format!("lastFailure is {failure:?}"));
@@ -185,8 +178,8 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
     if !tags.is_empty() {
         wrong.push(format!("tags {tags:?}"));
     }
-    let made = jobs(&namespace, &object).await?.len();
-    if made > 1 {
+    let made = jobs_made(setup, &namespace, name)?;
+    if made != 1 {
         wrong.push(format!("{made} Jobs"));
     }
     namespace.delete().await?;
@@ -195,7 +188,7 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
         ready: failure.reason.clone(),
         state: "Waiting, then Stalled".to_owned(),
         owner: failure.owner,
-        jobs: 1,
+        jobs: made,
         tags: format!("0 -> {}", tags.len()),
         message: failure.message,
         wrong,

@@ -9,7 +9,7 @@ use robotimage_crds::api::{LatestImage, LayerStatus, RobotImage};
 use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::namespace::REGISTRY_SECRET;
 use robotimage_tests::pods::{self, RunOptions};
-use robotimage_tests::{Bed, Namespace, demo};
+use robotimage_tests::{Bed, Namespace, demo, laptop};
 use serde_json::{Value, json};
 
 use crate::objects::{SHELL_ROBOT, git_repository, is_settled, jobs, repository, robot_image, wait_ready};
@@ -95,6 +95,9 @@ async fn a_robot_becomes_an_image_and_a_commit_the_next() {
     assert_eq!(roles, ["base", "rcc", "environment", "home", "code"]);
     assert!(layer(made, "environment").uploaded > 0);
     runs_anywhere(bed, &namespace, made).await;
+    let home = tempfile::tempdir().unwrap();
+    let laptop = laptop::cli_digest(bed, &demo::example(), home.path()).await.unwrap();
+    assert_eq!(laptop, made.digest, "the command line makes the same image of the same files");
 
     // A commit, and nobody touches the cluster.
     let code = std::fs::read_to_string(demo::example().join("invoices.py"))

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use robotimage_crds::api::RobotImage;
 use robotimage_tests::apiproxy::{Moment, Write};
-use robotimage_tests::{Bed, Error, Namespace, Result, audit};
+use robotimage_tests::{Error, Namespace, Result};
 use serde_json::json;
 
 use crate::local::Local;
-use crate::objects::{SHELL_ROBOT, git_repository, jobs, pods, repository, robot_image, wait_ready, wait_step};
-use crate::setup::setup;
+use crate::objects::{SHELL_ROBOT, git_repository, jobs, jobs_made, pods, repository, robot_image, wait_ready, wait_step};
+use crate::setup::{Setup, setup};
 
 /// For one build on a busy machine.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -50,23 +50,22 @@ fn shown(write: &Write) -> String {
 }
 
 struct Suite<'a> {
-    bed: &'a Bed,
+    setup: &'a Setup,
     namespace: Namespace,
     local: Local,
     url: String,
     /// One for all points: the bytes are the same, and what is there is not sent again.
     repository: String,
-    mark: u64,
 }
 
 impl Suite<'_> {
     /// A new RobotImage, while no operator runs.
     async fn create(&self, name: &str) -> Result<RobotImage> {
-        let target = self.bed.book().registry.reference(&self.repository);
+        let target = self.setup.bed.book().registry.reference(&self.repository);
         // Nothing of it may move by itself while the next points are tried.
         let change = json!({"spec": {"interval": "24h", "image": {"repository": target}}});
         self.namespace
-            .apply::<RobotImage>(robot_image(self.bed, &self.namespace, name, &self.url, &change))
+            .apply::<RobotImage>(robot_image(&self.setup.bed, &self.namespace, name, &self.url, &change))
             .await
     }
 
@@ -147,12 +146,7 @@ impl Suite<'_> {
             .filter_map(|job| job.metadata.name)
             .collect();
         let ran = pods(&self.namespace, object).await?.len();
-        let log = audit::read(&self.bed.node().audit_log(), self.mark)?;
-        let created = log.iter().filter(|entry| {
-            let ours = entry.namespace == self.namespace.name() && entry.name.starts_with(&format!("{name}-"));
-            ours && entry.resource == "jobs" && entry.verb == "create" && entry.is_success()
-        });
-        let created = created.count();
+        let created = jobs_made(self.setup, &self.namespace, &name)?;
         let history: Vec<(i64, &str)> = status.history.iter().map(|entry| (entry.number, entry.outcome.as_str())).collect();
         let digest = |object: &RobotImage| {
             object
@@ -196,9 +190,8 @@ async fn an_operator_that_dies_anywhere_builds_once() {
     let local = Local::prepare(&setup, &namespace, &json!({})).await.unwrap();
     let repo = git_repository(&setup.bed, &namespace, "robot", SHELL_ROBOT).unwrap();
     let mut suite = Suite {
-        bed: &setup.bed,
+        setup: &setup,
         repository: repository(&namespace, "robot"),
-        mark: audit::mark(&setup.bed.node().audit_log()).unwrap(),
         url: repo.url().to_owned(),
         namespace,
         local,

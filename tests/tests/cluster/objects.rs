@@ -7,8 +7,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use robotimage_crds::api::RobotImage;
 use robotimage_tests::git::GitRepo;
-use robotimage_tests::{Bed, Error, Namespace, Result, install};
+use robotimage_tests::{Bed, Error, Namespace, Result, audit, install};
 use serde_json::{Value, json};
+
+use crate::setup::Setup;
 
 /// A robot that needs no environment: its build takes seconds, where environments are not the point.
 pub(crate) const SHELL_ROBOT: &[(&str, &[u8])] = &[
@@ -105,6 +107,16 @@ pub(crate) async fn jobs(namespace: &Namespace, object: &RobotImage) -> Result<V
         .await
         .map_err(Error::cluster("list of Jobs"))?;
     Ok(list.items)
+}
+
+/// How many Jobs were ever made for a RobotImage, those that are gone included: the audit log knows.
+pub(crate) fn jobs_made(setup: &Setup, namespace: &Namespace, name: &str) -> Result<usize> {
+    let log = audit::read(&setup.bed.node().audit_log(), setup.mark)?;
+    let made = log.iter().filter(|entry| {
+        let ours = entry.namespace == namespace.name() && entry.name.starts_with(&format!("{name}-"));
+        ours && entry.resource == "jobs" && entry.verb == "create" && entry.is_success()
+    });
+    Ok(made.count())
 }
 
 /// The build pods of a RobotImage that are there.
