@@ -9,7 +9,7 @@ use robotimage_tests::rootfs::Layers;
 use robotimage_tests::runc::{Container, Finished, Options};
 use robotimage_tests::verify::Image;
 use robotimage_tests::{Bed, Error, Result, install};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Repository of the pushed images.
 pub(crate) const REPOSITORY: &str = "suites/image";
@@ -43,9 +43,43 @@ pub(crate) struct Fixture {
     _lock: File,
 }
 
+/// Tests that run beside each other hold it for reading, one that takes times for writing.
+static TURN: RwLock<()> = RwLock::const_new(());
+
+/// The fixture, and the right to load the machine with it.
+pub(crate) struct Turn<G> {
+    fixture: Arc<Fixture>,
+    _turn: G,
+}
+
+impl<G> std::ops::Deref for Turn<G> {
+    type Target = Fixture;
+
+    fn deref(&self) -> &Fixture {
+        &self.fixture
+    }
+}
+
 impl Fixture {
-    /// Builds them, or gives those that are built.
-    pub(crate) async fn get() -> Arc<Self> {
+    /// Builds the images, or gives those that are built.
+    pub(crate) async fn get() -> Turn<RwLockReadGuard<'static, ()>> {
+        let fixture = Self::shared().await;
+        Turn {
+            fixture,
+            _turn: TURN.read().await,
+        }
+    }
+
+    /// The same, with no other test of this suite at work.
+    pub(crate) async fn alone() -> Turn<RwLockWriteGuard<'static, ()>> {
+        let fixture = Self::shared().await;
+        Turn {
+            fixture,
+            _turn: TURN.write().await,
+        }
+    }
+
+    async fn shared() -> Arc<Self> {
         // A failure is kept too: nobody waits for the same builds eleven times.
         static FIXTURE: OnceCell<Result<Arc<Fixture>>> = OnceCell::const_new();
         let made = FIXTURE.get_or_init(|| async { Self::make().await.map(Arc::new) }).await;
