@@ -26,7 +26,7 @@ use crate::steps::prepare::{self, Prepared};
 use crate::steps::{self, make_empty};
 
 /// What one's own folder may hold; a guard against packing a home directory by mistake.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     bytes: 4 << 30,
     entries: 500_000,
 };

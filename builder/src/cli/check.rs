@@ -4,9 +4,12 @@ use robotimage_crds::reason::Reason;
 use serde::Serialize;
 
 use super::args::CheckArgs;
+use super::build::LIMITS;
 use super::output::{failed, print, to_json};
 use crate::failure::Failure;
 use crate::robot::check::{Finding, Severity, check};
+use crate::source::LocalSource;
+use crate::steps::prepare;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -19,7 +22,8 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         let message = format!("{} is no folder; give the one with the robot", args.dir.display());
         return failed(&Failure::new(Reason::SourceNotFound, message), args.json);
     }
-    let findings = check(&args.dir, &args.robot, args.task.as_deref());
+    let mut findings = check(&args.dir, &args.robot, args.task.as_deref());
+    findings.extend(refused(args));
     let error = findings.iter().find(|finding| finding.severity == Severity::Error);
     if args.json {
         let document = Document {
@@ -31,6 +35,22 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
         print(&text(&args.robot, &findings));
     }
     error.map_or(0, |finding| finding.reason.unwrap_or(Reason::RobotYamlInvalid).exit_code())
+}
+
+/// What a build would refuse of the files around a robot that is good itself: a link out of the folder, too many bytes.
+fn refused(args: &CheckArgs) -> Option<Finding> {
+    let prepared = prepare::robot(&args.dir, &args.robot, args.task.as_deref()).ok()?;
+    let artifacts = prepared.facts.artifacts_to_skip();
+    let failure = Failure::from(LocalSource::scan(&args.dir, artifacts.as_deref(), LIMITS).err()?);
+    Some(Finding {
+        severity: Severity::Error,
+        reason: Some(failure.reason),
+        file: ".".to_owned(),
+        line: 0,
+        column: 0,
+        message: failure.message,
+        advice: String::new(),
+    })
 }
 
 fn text(robot: &str, findings: &[Finding]) -> String {

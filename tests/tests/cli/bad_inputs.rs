@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use robotimage_crds::reason::Reason;
+use robotimage_tests::laptop::outcome;
 
 use crate::desk::{CONDA, CONDA_ROBOT, Desk, SHELL_ROBOT};
 
@@ -109,6 +110,9 @@ async fn a_link_that_leaves_the_folder_is_not_packed() {
         Reason::SourceRejected,
         &["stolen", "leads out of", "copy what it points to"],
     );
+    let said = outcome(&mut desk.laptop.command(&["check", &robot.display().to_string(), "--json"])).expect("a command");
+    assert_eq!(said.code, i32::from(Reason::SourceRejected.exit_code()), "{}", said.stdout);
+    assert_eq!(said.document()["findings"][0]["reason"], "SourceRejected", "{}", said.stdout);
 }
 
 #[tokio::test]
@@ -152,7 +156,7 @@ async fn what_the_machine_lacks_is_named() {
     let path = desk.laptop.home.join("bin");
     fs::create_dir(&path).expect("a folder");
     let mut command = desk.laptop.command(&["build", &robot.display().to_string()]);
-    let outcome = robotimage_tests::laptop::outcome(command.env("PATH", &path)).expect("a command");
+    let outcome = outcome(command.env("PATH", &path)).expect("a command");
     assert_eq!(outcome.code, i32::from(Reason::RccUnavailable.exit_code()), "{}", outcome.stderr);
     assert!(
         outcome.stderr.contains("no rcc in PATH") && outcome.stderr.contains("--rcc-exec"),
