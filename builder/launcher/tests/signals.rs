@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{Image, Run};
+use common::{Image, Run, told};
 use nix::sys::signal::Signal;
 
 /// A task that says which signals it gets, and fails at the first of the second kind.
@@ -154,8 +154,8 @@ fn it_works_as_pid_1() {
     }
     let image = Image::mock();
     let script = format!("echo pid $(cut -d' ' -f4 /proc/$PPID/stat); {}", task("USR1", "TERM"));
-    let mut command = Command::new("unshare");
-    command.args(unshare).arg(image.path("rcc")).args(["task", &script]);
+    let mut command = told();
+    command.arg("unshare").args(unshare).arg(image.path("rcc")).args(["task", &script]);
     let mut run = Run::of(&mut command);
     assert_eq!(run.line(), "pid 1");
     run.ready();
@@ -172,7 +172,8 @@ fn a_key_is_not_passed_on_twice() {
     let image = Image::mock();
     let script = "n=0; trap 'n=$((n+1))' INT; echo ready; while [ $n = 0 ]; do sleep 0.02; done; \
                   sleep 0.3; sleep 0.3; echo interrupts: $n; exit 3";
-    let output = Command::new("python3")
+    let output = told()
+        .arg("python3")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mock_terminal.py"))
         .arg(image.path("rcc"))
         .args(["task", script])

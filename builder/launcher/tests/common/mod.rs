@@ -47,14 +47,22 @@ impl Image {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.path("rcc"));
-        command.args(arguments);
+        let mut command = told();
+        command.arg(self.path("rcc")).args(arguments);
         command
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Run {
         Run::of(&mut self.command(arguments))
     }
+}
+
+/// `env` with keys that are heard: a shell that starts something in the background has it ignore them, and what is ignored
+/// at its start a shell script cannot trap.
+pub(crate) fn told() -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,QUIT");
+    command
 }
 
 /// A running launcher. Dropped, it takes the launcher with it, so that a failed test leaves nothing behind.
