@@ -16,6 +16,9 @@ pub(crate) const REPOSITORY: &str = "suites/image";
 /// Name in the docker archive: nobody's registry, so that only an import can bring it.
 pub(crate) const ARCHIVE_NAME: &str = "imported.testbed.internal/suites/image:archive";
 
+/// Entries of the builder's cache (a folder and a lock for each environment) that may wait for the next run.
+const KEPT: usize = 8;
+
 /// An image as a layout, read by our own verifier, and unpacked.
 pub(crate) struct Made {
     /// The layout.
@@ -97,7 +100,10 @@ impl Fixture {
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let lock = File::create(folder.join("lock")).map_err(Error::io("create", &folder))?;
         lock.lock().map_err(Error::io("lock", &folder))?;
-        for name in ["out", "layers", "run"] {
+        let kept = fs::read_dir(folder.join("home/cache/builds")).map_or(0, Iterator::count);
+        // Each change of an environment's key leaves some hundred megabytes behind.
+        let stale = (kept > KEPT).then_some("home");
+        for name in ["out", "layers", "run"].into_iter().chain(stale) {
             let path = folder.join(name);
             if path.exists() {
                 fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
