@@ -1,16 +1,17 @@
 //! The API on a real API server, without any operator: what is refused and in which words, what is accepted, what one sees.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::core::response::StatusSummary;
 use robotimage_crds::api::RobotImage;
-use robotimage_crds::custom_resource_definition;
 use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::{Bed, Namespace};
 use serde_json::{Value, json};
 
 use crate::objects::merge;
+use crate::setup::install_definition;
 
 /// Makes a base object bad (or differently good) by a JSON merge patch.
 struct Case {
@@ -43,34 +44,9 @@ fn changed(change: &Value) -> Value {
     object
 }
 
-/// The definition, as the chart would install it, so that a later installation by Helm takes it over.
-fn install_definition(bed: &Bed) -> robotimage_tests::Result<()> {
-    let mut definition = serde_json::to_value(custom_resource_definition()).expect("a definition is plain data");
-    merge(
-        &mut definition["metadata"],
-        &json!({
-            "labels": {"app.kubernetes.io/managed-by": "Helm"},
-            "annotations": {
-                "meta.helm.sh/release-name": "robotimage",
-                "meta.helm.sh/release-namespace": robotimage_tests::install::SYSTEM,
-            },
-        }),
-    );
-    let kubectl = Kubectl::within(bed, "default");
-    kubectl.apply(&definition.to_string())?;
-    kubectl
-        .run(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/robotimages.robotimage.dev",
-            "--timeout=30s",
-        ])
-        .map(drop)
-}
-
 async fn namespace() -> (std::sync::Arc<Bed>, Namespace) {
     let bed = Bed::shared().await.expect("a test bed");
-    install_definition(&bed).expect("the definition");
+    install_definition(&bed).await;
     let namespace = Namespace::fresh(&bed, "api").await.expect("a namespace");
     (bed, namespace)
 }
@@ -352,7 +328,14 @@ fn status() -> Value {
 async fn a_person_sees_fields_columns_and_conditions() {
     let (bed, namespace) = namespace().await;
     let kubectl = Kubectl::within(&bed, namespace.name());
-    let explained = kubectl.run(&["explain", "robotimage.spec"]).unwrap();
+    // The API server publishes the schema of a new definition a moment after it serves it.
+    let end = Instant::now() + Duration::from_secs(30);
+    let explained = loop {
+        match kubectl.run(&["explain", "robotimage.spec"]) {
+            Err(_) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(200)).await,
+            explained => break explained.unwrap(),
+        }
+    };
     for word in [
         "source\t<Object> -required-",
         "image\t<Object> -required-",

@@ -94,6 +94,11 @@ async fn a_robot_becomes_an_image_and_a_commit_the_next() {
     let roles: Vec<&str> = made.layers.iter().map(|layer| layer.role.as_str()).collect();
     assert_eq!(roles, ["base", "rcc", "environment", "home", "code"]);
     assert!(layer(made, "environment").uploaded > 0);
+    let described = kubectl.run(&["describe", "rimg", "invoices"]).unwrap();
+    for event in ["BuildStarted", "BuildSucceeded", "ImageUpdated"] {
+        assert!(described.contains(event), "no event {event}:\n{described}");
+    }
+    println!("{described}");
     runs_anywhere(bed, &namespace, made).await;
     let home = tempfile::tempdir().unwrap();
     let laptop = laptop::cli_digest(bed, &demo::example(), home.path()).await.unwrap();

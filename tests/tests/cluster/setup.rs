@@ -8,11 +8,15 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::api::{Api, DeleteParams, ListParams};
+use robotimage_crds::custom_resource_definition;
 use robotimage_tests::helm::Helm;
+use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::product::{Binaries, Images};
 use robotimage_tests::{Bed, Error, Namespace, Result, audit, install};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
+
+use crate::objects::merge;
 
 /// Suites that the installed operator serves, each in a namespace of its own.
 pub(crate) const SUITES: [&str; 4] = ["happy", "signal", "isolation", "inputs"];
@@ -44,6 +48,7 @@ async fn make() -> Result<Setup> {
     let bed = Bed::shared().await?;
     let mark = audit::mark(&bed.node().audit_log())?;
     sweep(&bed).await?;
+    install_definition(&bed).await;
     let (binaries, images) = install::images(&bed).await?;
     let names = SUITES.map(name);
     for name in &names {
@@ -52,13 +57,59 @@ async fn make() -> Result<Setup> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut values = install::values(bed.book(), &images, &names)?;
     values["watchNamespaces"] = json!(names);
-    install::chart(&bed, &values)?;
+    install::chart(&bed, &values).map_err(|error| explained(&bed, &error))?;
     Ok(Setup {
         bed,
         binaries,
         images,
         mark,
     })
+}
+
+/// Installs the definition, once a process: suites that need no operator do not wait for one.
+pub(crate) async fn install_definition(bed: &Bed) {
+    static DONE: OnceCell<Result<(), String>> = OnceCell::const_new();
+    let done = DONE
+        .get_or_init(|| async { apply_definition(bed).map_err(|error| error.to_string()) })
+        .await;
+    done.clone().unwrap_or_else(|error| panic!("the definition of RobotImage: {error}"));
+}
+
+/// The definition, as the chart would install it, so that a later installation by Helm takes it over.
+fn apply_definition(bed: &Bed) -> Result<()> {
+    let mut definition = serde_json::to_value(custom_resource_definition()).expect("a definition is plain data");
+    merge(
+        &mut definition["metadata"],
+        &json!({
+            "labels": {"app.kubernetes.io/managed-by": "Helm"},
+            "annotations": {
+                "meta.helm.sh/release-name": "robotimage",
+                "meta.helm.sh/release-namespace": install::SYSTEM,
+            },
+        }),
+    );
+    let kubectl = Kubectl::within(bed, "default");
+    kubectl.apply(&definition.to_string())?;
+    kubectl
+        .run(&[
+            "wait",
+            "--for=condition=Established",
+            "crd/robotimages.robotimage.dev",
+            "--timeout=30s",
+        ])
+        .map(drop)
+}
+
+/// A chart that does not come up says only that time is over; its pods and the operator's log say why.
+fn explained(bed: &Bed, error: &Error) -> Error {
+    let kubectl = Kubectl::within(bed, install::SYSTEM);
+    let views: [&[&str]; 3] = [
+        &["get", "pods", "-o", "wide"],
+        &["get", "events"],
+        &["logs", "deployment/robotimage", "--tail=20"],
+    ];
+    let seen = views.map(|args| kubectl.run(args).unwrap_or_else(|error| error.to_string()));
+    Error::Other(format!("{error}\n{}", seen.join("\n")))
 }
 
 /// The namespace of a suite.
