@@ -94,7 +94,7 @@ fn binary() -> PathBuf {
     let path = given.or_else(built);
     match path {
         Some(path) if path.is_file() => path,
-        other => panic!("no registry binary at {other:?}: `make testbed` builds it, or set ROBOTIMAGE_REGISTRY_BIN to one"),
+        other => panic!("no registry binary at {other:?}: `make parts` builds it, or set ROBOTIMAGE_REGISTRY_BIN to one"),
     }
 }
 
