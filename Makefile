@@ -8,9 +8,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 export ROBOTIMAGE_CACHE ?= $(HOME)/.cache/robotimage
 export CARGO_TARGET_DIR ?= $(ROBOTIMAGE_CACHE)/target
 
-CARGO ?= cargo
+export CARGO ?= cargo
 # Suites run side by side; they share a cluster and use a namespace each.
-TEST_THREADS ?= 4
+export TEST_THREADS ?= 4
 TESTBED := $(CARGO_TARGET_DIR)/debug/testbed
 
 .NOTPARALLEL:
@@ -30,7 +30,7 @@ lint: chart-drift crds-drift ## formatting, clippy without a warning, generated 
 unit: ## unit, property and contract tests: nothing but cargo is needed
 	$(CARGO) test --workspace --locked
 suites: parts ## the suites that need real parts; `make suites ONLY=name` runs those whose name holds it
-	$(CARGO) test --workspace --locked --tests --no-fail-fast -- --ignored --test-threads=$(TEST_THREADS) $(ONLY)
+	@scripts/suites $(ONLY)
 
 ##@ Generate
 .PHONY: crds crds-drift chart chart-drift golden
