@@ -78,6 +78,9 @@ pub enum Error {
     /// The sink did not take the bytes.
     #[error("cannot write the layer: {0}")]
     Sink(#[source] io::Error),
+    /// [`WriteOptions::inspect`](crate::WriteOptions::inspect) did not want a block.
+    #[error("a block of the layer was refused")]
+    Refused,
     /// The flag of [`WriteOptions::cancel`](crate::WriteOptions::cancel) was raised.
     #[error("writing the layer was canceled")]
     Canceled,

@@ -15,7 +15,13 @@ pub struct WriteOptions {
     pub on_progress: Option<Box<dyn Fn(Progress) + Send + Sync>>,
     /// Raised by the caller to end the write at the next file or block with [`Error::Canceled`](crate::Error::Canceled).
     pub cancel: Option<Arc<AtomicBool>>,
+    /// Shown every block of the tar stream, before it is compressed.
+    pub inspect: Option<Box<Inspect>>,
 }
+
+/// Looks at a block of the tar stream, given its number from 0, on the threads that compress, so in any order. All blocks
+/// but the last are 4 MiB long. `false` ends the write with [`Error::Refused`](crate::Error::Refused).
+pub type Inspect = dyn Fn(u64, &[u8]) -> bool + Send + Sync;
 
 impl Default for WriteOptions {
     fn default() -> Self {
@@ -23,6 +29,7 @@ impl Default for WriteOptions {
             threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             on_progress: None,
             cancel: None,
+            inspect: None,
         }
     }
 }
@@ -33,6 +40,7 @@ impl fmt::Debug for WriteOptions {
             .field("threads", &self.threads)
             .field("on_progress", &self.on_progress.is_some())
             .field("cancel", &self.cancel)
+            .field("inspect", &self.inspect.is_some())
             .finish()
     }
 }

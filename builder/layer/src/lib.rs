@@ -35,4 +35,4 @@ mod walk;
 pub use builder::{Filter, LayerBuilder, ModePolicy};
 pub use codec::{Codec, UnknownCodec};
 pub use error::{Change, Error};
-pub use layer::{Layer, Progress, Skipped, WriteOptions};
+pub use layer::{Inspect, Layer, Progress, Skipped, WriteOptions};

@@ -78,7 +78,7 @@ where
         for _ in 0..threads {
             let to_write = to_write.clone();
             let (pack_queue, spare) = (&pack_queue, &spare);
-            scope.spawn(move || pack(codec, pack_queue, spare, stop, &to_write));
+            scope.spawn(move || pack(codec, options, pack_queue, spare, stop, &to_write));
         }
         drop(to_write);
 
@@ -113,6 +113,7 @@ where
 /// One worker: compresses blocks until the producer is gone.
 fn pack(
     codec: Codec,
+    options: &WriteOptions,
     queue: &Mutex<Receiver<Numbered>>,
     spare: &Mutex<Vec<Vec<u8>>>,
     stop: &AtomicBool,
@@ -126,7 +127,9 @@ fn pack(
             continue;
         }
         let mut bytes = lock(spare).pop().unwrap_or_default();
+        let wanted = options.inspect.as_ref().is_none_or(|inspect| inspect(index, raw.bytes()));
         let result = match &mut packer {
+            _ if !wanted => Err(Error::Refused),
             Ok(packer) => packer.pack(raw.bytes(), &mut bytes),
             Err(error) => Err(Error::compress(codec, error.to_string())),
         };

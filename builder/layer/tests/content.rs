@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::{Arc, Mutex};
 
 use common::{everything, listing, written};
-use robotimage_layer::{LayerBuilder, ModePolicy};
+use robotimage_layer::{Codec, Error, LayerBuilder, ModePolicy, WriteOptions};
 use tempfile::TempDir;
 
 type Call = for<'b> fn(&'b mut LayerBuilder, &std::path::Path) -> &'b mut LayerBuilder;
@@ -229,4 +231,33 @@ fn contents_around_record_and_block_boundaries_survive() {
     for (entry, length) in entries.iter().zip(lengths.into_iter().chain(lengths)) {
         assert!(entry.content == common::pattern(length), "{:?}", entry.path);
     }
+}
+
+#[test]
+fn an_inspector_sees_the_whole_stream_and_may_refuse_it() {
+    let layer = || {
+        let mut builder = LayerBuilder::new();
+        builder.file("large", common::pattern(9 << 20), 0o644);
+        builder
+    };
+    let blocks: Arc<Mutex<BTreeMap<u64, Vec<u8>>>> = Arc::default();
+    let seen = Arc::clone(&blocks);
+    let options = WriteOptions {
+        inspect: Some(Box::new(move |number, block| {
+            seen.lock().unwrap().insert(number, block.to_vec()).is_none()
+        })),
+        ..common::options(3)
+    };
+    let mut bytes = Vec::new();
+    layer().write(Codec::Zstd, &options, &mut bytes).unwrap();
+    let seen: Vec<u8> = blocks.lock().unwrap().values().flatten().copied().collect();
+    assert!(seen == common::decompress(Codec::Zstd, &bytes));
+    assert_eq!(blocks.lock().unwrap().len(), 3);
+
+    let options = WriteOptions {
+        inspect: Some(Box::new(|number, _| number != 1)),
+        ..common::options(3)
+    };
+    let error = layer().write(Codec::Gzip, &options, std::io::sink()).unwrap_err();
+    assert!(matches!(error, Error::Refused), "{error}");
 }
