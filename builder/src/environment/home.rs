@@ -16,6 +16,7 @@ use super::error::Error;
 use super::gzip;
 use super::space::RUNTIME_HOME;
 use super::tree::Folder;
+use crate::rcc::user;
 
 /// rcc's name of the folder in which an environment is built; any text of this length would do.
 const IDENTITY: &str = "h0000000_493f813dad24d3t";
@@ -38,6 +39,8 @@ pub struct RuntimeHome<'a> {
     pub blueprint: &'a str,
     /// Version of the image's rcc, `v19.0.2`.
     pub rcc_version: &'a str,
+    /// Name of the image's user.
+    pub user: &'a str,
 }
 
 #[derive(Serialize)]
@@ -97,6 +100,7 @@ pub fn add_runtime_home(layer: &mut LayerBuilder, home: &RuntimeHome<'_>) -> Res
         layer.dir(&at(name), 0o755);
     }
     layer.file(&at("settings.yaml"), SETTINGS, 0o644);
+    layer.file(&at(user::FILE), user::registered(home.user), 0o664);
     if let Some(sealed) = home.sealed {
         let (catalog, blobs) = catalog(home, sealed)?;
         layer.file(
@@ -211,6 +215,7 @@ mod tests {
             sealed_path: "/opt/rcc/holotree/x",
             blueprint: "873a70b30de4a4c9",
             rcc_version: "v19.0.2",
+            user: "robot",
         }
     }
 
@@ -249,14 +254,14 @@ mod tests {
         };
         let layer = write();
         assert_eq!(layer.diff_id, write().diff_id);
-        assert_eq!(layer.files, 3);
+        assert_eq!(layer.files, 4);
     }
 
     #[test]
     fn a_shell_robot_has_a_home_without_catalog() {
         let mut layer = LayerBuilder::new();
         add_runtime_home(&mut layer, &home(None)).unwrap();
-        assert_eq!(layer.write(Codec::Gzip, &WriteOptions::default(), Vec::new()).unwrap().files, 1);
+        assert_eq!(layer.write(Codec::Gzip, &WriteOptions::default(), Vec::new()).unwrap().files, 2);
     }
 
     #[test]

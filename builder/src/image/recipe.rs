@@ -20,6 +20,7 @@ use super::{APP, Base, HOME, KEY_ANNOTATION, ROLE_ANNOTATION};
 use crate::environment::SEALED_PATH;
 use crate::environment::home::{RuntimeHome, add_runtime_home};
 use crate::failure::Failure;
+use crate::rcc::user::{FALLBACK, name_of};
 use crate::robot::fix;
 use crate::robot::{self, Robot};
 
@@ -196,6 +197,7 @@ impl Recipe {
                     &environment.key,
                     &environment.blueprint,
                     &self.rcc_version,
+                    self.user_name(),
                     self.codec().recipe(),
                     self.compatibility,
                 ),
@@ -206,6 +208,13 @@ impl Recipe {
 
     fn passwd(&self) -> Option<String> {
         layers::passwd(self.base.facts.passwd.as_deref(), &self.user)
+    }
+
+    /// The name of the image's user, as rcc finds it: the base's for the id, or the one of our line in passwd.
+    fn user_name(&self) -> &str {
+        let uid = self.user.split(':').next().unwrap_or_default();
+        let passwd = self.base.facts.passwd.as_deref().unwrap_or_default();
+        name_of(passwd, uid).unwrap_or(FALLBACK)
     }
 
     /// What this image can take over from the previous one. The environment and its runtime home only together, because
@@ -300,6 +309,7 @@ impl Recipe {
                     sealed_path: SEALED_PATH,
                     blueprint: environment.as_ref().map_or("", |environment| &environment.blueprint),
                     rcc_version: &self.rcc_version,
+                    user: self.user_name(),
                 };
                 add_runtime_home(&mut layer, &home)?;
                 Some((layer, Reason::PackageBuildFailed))

@@ -7,6 +7,7 @@ mod error;
 mod output;
 mod probe;
 mod settings;
+pub(crate) mod user;
 
 pub use error::Error;
 pub use probe::Rcc;

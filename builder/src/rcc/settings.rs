@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::Error;
+use super::user;
 use crate::robot::yaml::{self, Node, Value};
 
 /// The platform's settings.
@@ -115,6 +116,12 @@ impl Settings {
                 source,
             })
         };
+        let name = user::current().map_err(|source| Error::Io {
+            action: "read",
+            path: "/etc/passwd".into(),
+            source,
+        })?;
+        put(user::FILE, Some(user::registered(&name).as_bytes()))?;
         put("settings.yaml", Some(self.yaml().as_bytes()))?;
         put("piprc", Some(self.pip_configuration().as_bytes()))?;
         put("micromambarc", self.micromambarc.as_deref().map(str::as_bytes))?;
@@ -170,8 +177,8 @@ impl Settings {
 /// The fixed environment of rcc. Nothing of ours is passed on.
 pub(crate) fn environment(rcc_home: &Path, home: &Path, temp: &Path) -> Vec<(OsString, OsString)> {
     let texts = [
-        ("USER", "robot"),
-        ("LOGNAME", "robot"),
+        ("USER", user::FALLBACK),
+        ("LOGNAME", user::FALLBACK),
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("LANG", "C.UTF-8"),
         ("TZ", "UTC"),

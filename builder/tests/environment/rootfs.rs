@@ -29,6 +29,7 @@ impl Rootfs {
             sealed_path: SEALED_PATH,
             blueprint,
             rcc_version: &rcc.version,
+            user: "robot",
         };
         add_runtime_home(&mut layer, &home).unwrap();
         layer
