@@ -118,8 +118,8 @@ fn golden_images_of_compatibility_1() {
     assert_eq!(
         digests,
         [
-            "sha256:d15930e88a24e74aff2f8aeb14d68f037782ef929077877924093d92e1da90f0",
-            "sha256:1a18a83f31348d4cacecf4df49fd966a934a3cb8f7e9091d65d5cbdf487f3eb9"
+            "sha256:671afc19095c44ffb56f29f8edbc4bef288f9c69fc43df4234298367655ae43a",
+            "sha256:aa10d152b207c23de2b8c5b898ed0094940cb1010fa9c9d545cf2aa84254305c"
         ]
     );
 }
