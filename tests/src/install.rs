@@ -56,7 +56,6 @@ pub fn values(book: &AddressBook, images: &Images, namespaces: &[&str]) -> Resul
         "builder": {"image": images.builder},
         "base": {"image": book.base_image},
         "rcc": {"http": {"url": book.files.rcc(rcc), "sha256": rcc.sha256}},
-        "compression": "zstd",
         "caBundle": bundle,
         "index": {"settingsYaml": settings.to_string()},
         "addressPolicy": {

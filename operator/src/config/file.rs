@@ -23,7 +23,7 @@ pub struct PlatformConfig {
     pub base: BaseConfig,
     /// rcc of every image that names none.
     pub rcc: RccConfig,
-    /// Compression of layers where the resource names none. Default gzip: any reader takes it.
+    /// Compression of layers where the resource names none. Default zstd: smaller, and faster to unpack.
     #[serde(default = "defaults::compression")]
     pub compression: Compression,
 
@@ -272,7 +272,7 @@ mod defaults {
     use super::Period;
 
     pub(super) fn compression() -> Compression {
-        Compression::Gzip
+        Compression::Zstd
     }
     pub(super) fn yes() -> bool {
         true
