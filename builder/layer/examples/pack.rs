@@ -1,4 +1,9 @@
-//! Packs a directory and says what came out: `pack DIRECTORY gzip|zstd [THREADS [FILE]]`. Without a file, the bytes go nowhere.
+//! Packs a directory and says what it cost, as one JSON object on a line:
+//! `pack DIRECTORY gzip|zstd [THREADS [FILE]]`. Without a file, the bytes go nowhere.
+//!
+//! `cpu` and `wall` are seconds of the write alone, `cpu` over all threads; `peak_kib` is that of the process.
+
+mod usage;
 
 use std::error::Error;
 use std::io::Write;
@@ -22,8 +27,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(path) => Box::new(std::fs::File::create(path)?),
         None => Box::new(std::io::sink()),
     };
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), usage::cpu());
     let layer = builder.write(codec, &options, sink)?;
-    println!("{layer:#?}\n{:.2?} by {} threads", begin.elapsed(), options.threads);
+    let (wall, cpu) = (begin.elapsed(), usage::cpu() - cpu);
+    println!(
+        r#"{{"codec":"{codec}","threads":{},"wall":{:.4},"cpu":{:.4},"peak_kib":{},"files":{},"uncompressed":{},"size":{},"digest":"{}","diff_id":"{}"}}"#,
+        options.threads,
+        wall.as_secs_f64(),
+        cpu,
+        usage::peak_kib()?,
+        layer.files,
+        layer.uncompressed,
+        layer.size,
+        layer.digest,
+        layer.diff_id,
+    );
     Ok(())
 }

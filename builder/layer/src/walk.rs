@@ -1,17 +1,19 @@
 //! Declarations and directories on disk, merged into one ordered tar stream.
 //!
 //! Invariant: entries come depth first, the names of a directory bytewise, every directory before what is in it. Only
-//! the names of the directories on the current path are held in memory, and the paths of files that have several names.
+//! the names of the directories on the current path are held in memory, and those of files that have several.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{self, Directory};
 use crate::error::{Error, shown};
+use crate::file::File;
 use crate::header::{self, Kind};
 use crate::layer::Skipped;
+use crate::links::Links;
+use crate::names::{Contributor, Names};
 use crate::path::{MAX_DEPTH, MAX_PATH, OPAQUE, WHITEOUT};
 use crate::plan::{Leaf, Node, Tree};
 use crate::stream::Stream;
@@ -31,10 +33,28 @@ struct Place<'t> {
 }
 
 /// Who contributes a name to a directory of the image.
-enum Contributor<'t> {
+#[derive(Clone, Copy)]
+enum Who<'t, 'w> {
     Declared(&'t Node),
-    /// An entry of the directory with this number.
-    Disk(usize, disk::Kind),
+    /// An entry of this directory on disk.
+    Disk(&'w Place<'t>, disk::Kind),
+}
+
+impl Who<'_, '_> {
+    fn is_directory(self) -> bool {
+        match self {
+            Self::Declared(node) => node.leaf.is_none(),
+            Self::Disk(_, kind) => kind == disk::Kind::Directory,
+        }
+    }
+
+    /// This contributor of `name`, in words.
+    fn describe(self, name: &CStr) -> String {
+        match self {
+            Self::Declared(node) => node.describe(),
+            Self::Disk(place, kind) => format!("the {} {}", kind.describe(), shown(&place.directory.join(name))),
+        }
+    }
 }
 
 /// Everything that contributes to one directory of the image.
@@ -44,13 +64,17 @@ struct Sources<'t> {
     places: Vec<Place<'t>>,
 }
 
+/// Bytes of one answer of the system about a directory: some thousand names.
+const LISTING: usize = 64 << 10;
+
 pub(crate) struct Walk<'s, 'a> {
     stream: &'s mut Stream<'a>,
     /// The image path of the current entry.
     path: Vec<u8>,
     header: Vec<u8>,
-    /// The first name of each inode that has several, with the mode it got: a hard link shares it.
-    seen: HashMap<(u64, u64, u32), Box<[u8]>>,
+    links: Links,
+    /// For what the system says about directories.
+    listing: Vec<u8>,
     walked: Walked,
 }
 
@@ -60,7 +84,8 @@ impl<'s, 'a> Walk<'s, 'a> {
             stream,
             path: Vec::new(),
             header: Vec::new(),
-            seen: HashMap::new(),
+            links: Links::default(),
+            listing: Vec::with_capacity(LISTING),
             walked: Walked {
                 files: 0,
                 skipped: Skipped::default(),
@@ -84,91 +109,94 @@ impl<'s, 'a> Walk<'s, 'a> {
 
     /// Emits what is in a directory.
     fn content(&mut self, sources: &Sources<'_>, depth: usize) -> Result<(), Error> {
-        let mut entries = Vec::new();
-        if let Some(node) = sources.declared {
-            for (name, child) in &node.children {
-                entries.push((name.clone(), Contributor::Declared(child)));
-            }
-        }
-        for (number, place) in sources.places.iter().enumerate() {
-            for (name, kind) in place.directory.list()? {
-                let relative = place.relative.join(OsStr::from_bytes(&name));
-                if !(place.tree.filter)(&relative, kind == disk::Kind::Directory) {
-                    continue;
-                }
-                if name.starts_with(WHITEOUT) {
-                    let path = place.directory.join(&name);
-                    return Err(Error::WhiteoutName { path });
-                }
-                if kind == disk::Kind::Special {
-                    self.walked.skipped.add(place.directory.join(&name));
-                    continue;
-                }
-                entries.push((name, Contributor::Disk(number, kind)));
-            }
-        }
-        // Stable, so declarations stay before trees, and trees in the order of their declaration.
-        entries.sort_by(|a, b| a.0.cmp(&b.0));
-
+        let declared: Vec<&Node> = sources.declared.iter().flat_map(|node| node.children.values()).collect();
+        let names = self.names(sources)?;
         let length = self.path.len();
-        for group in entries.chunk_by(|a, b| a.0 == b.0) {
+        for (name, contributors) in names.groups() {
             self.stream.check()?;
             if length > 0 {
                 self.path.push(b'/');
             }
-            self.path.extend_from_slice(&group[0].0);
+            self.path.extend_from_slice(name.to_bytes());
             if self.path.len() > MAX_PATH || depth > MAX_DEPTH {
                 let start = OsStr::from_bytes(&self.path[..self.path.len().min(200)]);
                 return Err(Error::TooDeep { path: start.into() });
             }
-            self.entry(sources, group, depth)?;
+            let contributors = contributors.map(|contributor| match contributor {
+                Contributor::Declared(number) => Who::Declared(declared[number]),
+                Contributor::Disk(number, kind) => Who::Disk(&sources.places[number], kind),
+            });
+            self.entry(name, contributors, depth)?;
             self.path.truncate(length);
         }
         Ok(())
     }
 
+    /// All names of a directory that belong into the layer, in order.
+    fn names(&mut self, sources: &Sources<'_>) -> Result<Names, Error> {
+        let mut names = Names::default();
+        for (number, name) in sources.declared.iter().flat_map(|node| node.children.keys()).enumerate() {
+            let name = CString::new(name.as_slice()).expect("invariant: declared names hold no NUL");
+            let added = names.add(&name, Contributor::Declared(number));
+            added.expect("invariant: what is declared is in memory several times already");
+        }
+        let (skipped, buffer) = (&mut self.walked.skipped, self.listing.spare_capacity_mut());
+        for (number, place) in sources.places.iter().enumerate() {
+            let (directory, mut relative) = (&place.directory, place.relative.clone());
+            directory.list(buffer, |name, kind| {
+                relative.push(OsStr::from_bytes(name.to_bytes()));
+                let taken = (place.tree.filter)(&relative, kind == disk::Kind::Directory);
+                relative.pop();
+                if !taken {
+                    return Ok(());
+                }
+                if name.to_bytes().starts_with(WHITEOUT) {
+                    let path = directory.join(name);
+                    return Err(Error::WhiteoutName { path });
+                }
+                if kind == disk::Kind::Special {
+                    skipped.add(directory.join(name));
+                    return Ok(());
+                }
+                let contributor = Contributor::Disk(number, kind);
+                names.add(name, contributor).ok_or_else(|| directory.crowded())
+            })?;
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// Emits one name of a directory, whoever contributes it.
-    fn entry(&mut self, sources: &Sources<'_>, group: &[(Vec<u8>, Contributor<'_>)], depth: usize) -> Result<(), Error> {
-        let name = &group[0].0;
-        let is_directory = |contributor: &Contributor<'_>| match contributor {
-            Contributor::Declared(node) => node.leaf.is_none(),
-            Contributor::Disk(_, kind) => *kind == disk::Kind::Directory,
-        };
-        if group.iter().all(|(_, contributor)| is_directory(contributor)) {
-            return self.directory(sources, group, depth);
+    fn entry<'t: 'w, 'w>(
+        &mut self,
+        name: &CStr,
+        mut contributors: impl Iterator<Item = Who<'t, 'w>> + Clone,
+        depth: usize,
+    ) -> Result<(), Error> {
+        if contributors.clone().all(Who::is_directory) {
+            return self.directory(name, contributors, depth);
         }
-        if let [(_, first), (_, second), ..] = group {
-            let describe = |contributor: &Contributor<'_>| match contributor {
-                Contributor::Declared(node) => node.describe(),
-                Contributor::Disk(number, kind) => {
-                    let path = sources.places[*number].directory.join(name);
-                    format!("the {} {}", kind.describe(), shown(&path))
-                }
-            };
-            return Err(self.conflict(describe(first), describe(second)));
+        let first = contributors.next().expect("invariant: somebody contributes each name");
+        if let Some(second) = contributors.next() {
+            return Err(self.conflict(first.describe(name), second.describe(name)));
         }
-        match group[0].1 {
-            Contributor::Declared(node) => match &node.leaf {
+        match first {
+            Who::Declared(node) => match &node.leaf {
                 Some(leaf) => self.leaf(leaf),
-                None => self.directory(sources, group, depth),
+                None => self.directory(name, std::iter::once(first), depth),
             },
-            Contributor::Disk(number, kind) => {
-                let place = &sources.places[number];
-                if kind == disk::Kind::Symlink {
-                    let target = place.directory.link(name)?;
-                    return self.put(0o777, Kind::Symlink { target: &target });
-                }
+            Who::Disk(place, disk::Kind::Symlink) => {
+                let target = place.directory.link(name)?;
+                self.put(0o777, Kind::Symlink { target: &target })
+            }
+            Who::Disk(place, _) => {
                 let file = place.directory.file(name)?;
                 let mode = place.tree.policy.file(file.executable());
-                if let Some((device, inode)) = file.shared_inode() {
-                    let key = (device, inode, mode);
-                    if let Some(first) = self.seen.remove(&key) {
-                        let result = self.put(mode, Kind::HardLink { target: &first });
-                        self.seen.insert(key, first);
-                        self.walked.files += 1;
-                        return result;
-                    }
-                    self.seen.insert(key, self.path.clone().into_boxed_slice());
+                if let Some((device, inode)) = file.shared_inode()
+                    && let Some(first) = self.links.first(inode, (device, mode), &self.path)
+                {
+                    self.walked.files += 1;
+                    return self.put(mode, Kind::HardLink { target: &first });
                 }
                 self.file(file, mode)
             }
@@ -176,22 +204,19 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     /// Emits a directory and what is in it.
-    fn directory(&mut self, sources: &Sources<'_>, group: &[(Vec<u8>, Contributor<'_>)], depth: usize) -> Result<(), Error> {
+    fn directory<'t: 'w, 'w>(&mut self, name: &CStr, contributors: impl Iterator<Item = Who<'t, 'w>>, depth: usize) -> Result<(), Error> {
         let mut below = Sources::default();
-        for (name, contributor) in group {
+        for contributor in contributors {
             match contributor {
-                Contributor::Declared(node) => {
+                Who::Declared(node) => {
                     below.declared = Some(node);
                     open_trees(&mut below, node)?;
                 }
-                Contributor::Disk(number, _) => {
-                    let place = &sources.places[*number];
-                    below.places.push(Place {
-                        tree: place.tree,
-                        directory: place.directory.child(name)?,
-                        relative: place.relative.join(OsStr::from_bytes(name)),
-                    });
-                }
+                Who::Disk(place, _) => below.places.push(Place {
+                    tree: place.tree,
+                    directory: place.directory.child(name)?,
+                    relative: place.relative.join(OsStr::from_bytes(name.to_bytes())),
+                }),
             }
         }
         let mode = self.directory_mode(&below)?;
@@ -230,7 +255,7 @@ impl<'s, 'a> Walk<'s, 'a> {
     fn leaf(&mut self, leaf: &Leaf) -> Result<(), Error> {
         match leaf {
             Leaf::Symlink { target } => self.put(0o777, Kind::Symlink { target }),
-            Leaf::FileFrom { source, mode } => self.file(disk::File::open(source)?, *mode),
+            Leaf::FileFrom { source, mode } => self.file(File::open(source)?, *mode),
             Leaf::File { content, mode } => {
                 self.walked.files += 1;
                 let size = content.len() as u64;
@@ -242,7 +267,7 @@ impl<'s, 'a> Walk<'s, 'a> {
     }
 
     /// Emits a file of a disk, whole or not at all: what cannot be read whole is an error of the layer.
-    fn file(&mut self, file: disk::File, mode: u32) -> Result<(), Error> {
+    fn file(&mut self, mut file: File<'_>, mode: u32) -> Result<(), Error> {
         let mut missing = file.size();
         self.walked.files += 1;
         self.put(mode, Kind::File { size: missing })?;
