@@ -8,6 +8,7 @@
 //! * [`environment`]: resolve an environment at its sealed path, normalise it, describe it.
 //! * [`source`]: a commit of a git repository as a folder.
 //! * [`image`]: base facts, keys, layers, configuration and manifest.
+//! * [`leak`]: looking for secrets in what is about to be published.
 //! * [`steps`]: fetch, resolve and publish as a pod runs them.
 //! * [`cli`]: the command line.
 //! * [`failure`]: what every error becomes at the edge: a reason, a message, an exit code.
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod environment;
 pub mod failure;
 pub mod image;
+pub mod leak;
 pub mod rcc;
 pub mod robot;
 pub mod source;

@@ -192,6 +192,14 @@ impl Credentials {
         }
     }
 
+    /// Every value that must appear nowhere: passwords and tokens, of all registries.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| match &entry.secret {
+            Secret::Basic { password, .. } => password.expose(),
+            Secret::Identity(token) | Secret::Bearer(token) => token.expose(),
+        })
+    }
+
     /// The secret for a repository: of the keys whose host fits (`*` stands for any part of one label) and whose path
     /// is a parent of `repository`, the one with the longest path, then the one without `*`.
     pub fn lookup(&self, host: &str, repository: &str) -> Option<&Secret> {
@@ -321,6 +329,9 @@ mod tests {
             panic!()
         };
         assert_eq!(password.expose(), "p:q", "only the first colon separates");
+        let values: Vec<&str> = credentials.values().collect();
+        assert_eq!(values.len(), 9);
+        assert!(["p:q", "refresh-me", "bearer-me"].iter().all(|value| values.contains(value)));
     }
 
     #[test]

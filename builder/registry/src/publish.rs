@@ -65,7 +65,7 @@ impl Client {
         }
     }
 
-    /// Points a tag at a manifest and checks that it stays there. The same manifest already under the tag is a success
+    /// Points a tag at a manifest and has the registry confirm it. The same manifest already under the tag is a success
     /// without a write, immutable tags included.
     pub async fn tag(&self, repository: &Repository, bytes: Bytes, media_type: &MediaType, tag: &str) -> Result<TagOutcome, Error> {
         let digest = digest::sha256(&bytes);
@@ -82,6 +82,8 @@ impl Client {
         let mut attempt = 1;
         loop {
             let written = match self.transport.exchange(&call).await {
+                // It names what it has under the tag now: asking again would say the same.
+                Ok(answer) if answer.status.is_success() && answer.digest().as_ref() == Some(&digest) => return Ok(outcome()),
                 Ok(answer) if answer.status.is_success() => Ok(()),
                 Ok(answer) => {
                     let refusal = refuses_moving(answer.status);
@@ -94,7 +96,7 @@ impl Client {
             {
                 return written.map(|()| outcome()).map_err(|(_, error)| error);
             }
-            // After success and failure alike the registry is asked: an answer may be lost, a write may lag.
+            // Without that word the registry is asked, after a failure too: an answer may be lost, a write may lag.
             let now = self.head(&reference, false).await;
             let error = match (written, now) {
                 (_, Ok(Some(now))) if now == digest => return Ok(outcome()),

@@ -12,14 +12,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{BuildArgs, Compression};
-use super::deliver::{keep, send};
+use super::deliver::{Sending, keep};
 use super::environment::Environment;
 use super::output::{self, Built, Row};
 use super::progress::{Progress, bytes};
 use crate::failure::Failure;
 use crate::image::layers::Spool;
+use crate::image::pipeline::{Making, Pack};
 use crate::image::pull::{BaseBlobs, from_layout, from_registry};
-use crate::image::{Base, Image, Parts, Recipe};
+use crate::image::{Base, Parts, Recipe};
+use crate::leak::Finder;
 use crate::rcc::Rcc;
 use crate::source::{Limits, LocalSource};
 use crate::steps::prepare::{self, Prepared};
@@ -142,7 +144,12 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
     }
 
     let phase = progress.phase("assemble");
-    let image = assemble(&recipe, &context, &rcc_path, &launcher, &environment, &folders, stop, &phase).await?;
+    let pack = pack(&recipe, &context, &rcc_path, &launcher, &environment, &phase)?;
+    let sending = Sending::new(args, &client, &blobs, &names, &folders.scratch);
+    if args.push {
+        phase.announce("packing and pushing");
+    }
+    let (image, pushed) = sending.first(&recipe, pack).await?;
     phase.done(&format!("{} layers, {}", image.layers.len(), bytes(image.size())));
 
     let phase = progress.phase("complete");
@@ -162,10 +169,7 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
         tags: Vec::new(),
     };
     keep(args, &image, &blobs, &names, &folders, &mut built).await?;
-    if args.push {
-        phase.announce("pushing");
-        send(&client, &image, &blobs, &names, &mut built).await?;
-    }
+    sending.rest(&image, pushed, &mut built).await?;
     phase.done(&image.digest);
     Ok(built)
 }
@@ -273,8 +277,12 @@ fn registry(args: &BuildArgs, stop: &Stop) -> Result<Client, Failure> {
         ..PlanPlatform::default()
     };
     let options: ClientOptions = steps::client_options(&platform, roots, AddressPolicy::open(), None, &stop.cancel);
-    let credentials = Credentials::from_environment().map_err(|error| Failure::new(Reason::PushUnauthorized, error.to_string()))?;
-    steps::client(&options, Some(credentials))
+    steps::client(&options, Some(credentials()?))
+}
+
+/// What the user is logged in with.
+fn credentials() -> Result<Credentials, Failure> {
+    Credentials::from_environment().map_err(|error| Failure::new(Reason::PushUnauthorized, error.to_string()))
 }
 
 async fn base(args: &BuildArgs, client: &Client, folders: &Folders) -> Result<(Base, BaseBlobs), Failure> {
@@ -339,21 +347,19 @@ async fn recipe(
     .await
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is another input of the image")]
-async fn assemble(
+/// What packs the layers, on a thread of its own.
+fn pack(
     recipe: &Recipe,
     context: &Path,
     rcc: &Path,
     launcher: &Path,
     environment: &Environment,
-    folders: &Folders,
-    stop: &Stop,
     phase: &super::progress::Phase,
-) -> Result<Image, Failure> {
+) -> Result<Arc<Pack>, Failure> {
     let (recipe, context, rcc, launcher) = (recipe.clone(), context.to_owned(), rcc.to_owned(), launcher.to_owned());
-    let (tree, scratch) = (environment.tree().map(Path::to_owned), folders.scratch.clone());
-    let (cancel, teller) = (Arc::clone(&stop.interrupt), phase.teller());
-    blocking(move || {
+    let (tree, teller) = (environment.tree().map(Path::to_owned), phase.teller());
+    let secrets = Arc::new(Finder::new(credentials()?.values()));
+    Ok(Arc::new(move |making: &Making| {
         let parts = Parts {
             source: &context,
             rcc: &rcc,
@@ -361,17 +367,18 @@ async fn assemble(
             environment: tree.as_deref(),
             reused: &[],
         };
+        let teller = teller.clone();
         let spool = Spool {
-            folder: &scratch,
+            folder: &making.folder,
             codec: recipe.codec(),
-            cancel,
+            secrets: Arc::clone(&secrets),
+            cancel: Arc::clone(&making.cancel),
             progress: Some(Arc::new(move |at: robotimage_layer::Progress| {
                 teller(format!("{} of files, {} compressed", bytes(at.uncompressed), bytes(at.compressed)));
             })),
         };
-        recipe.make(&parts, &spool)
-    })
-    .await
+        recipe.make(&parts, &spool, &mut |layer| making.done(layer))
+    }))
 }
 
 #[cfg(test)]

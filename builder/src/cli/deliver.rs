@@ -1,6 +1,7 @@
 //! Where a finished image goes: a layout or an archive on disk, repositories in registries.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use robotimage_registry::{Client, Reference, Repository};
 
@@ -8,8 +9,10 @@ use super::args::{BuildArgs, Output};
 use super::build::{Folders, blocking};
 use super::output::{Built, Row};
 use crate::failure::Failure;
+use crate::image::pipeline::{self, Pack, PublishError, Target};
 use crate::image::pull::BaseBlobs;
-use crate::image::{Image, push, store};
+use crate::image::push::Pushed;
+use crate::image::{Image, Recipe, push, store};
 use crate::steps::{self, Side};
 
 /// Writes the image to disk, where that was asked for.
@@ -48,27 +51,86 @@ pub(super) async fn keep(
     Ok(())
 }
 
-/// Pushes to the repository of each name, and tags there.
-pub(super) async fn send(client: &Client, image: &Image, blobs: &BaseBlobs, names: &[Reference], built: &mut Built) -> Result<(), Failure> {
-    let fail = |error| steps::failure(&error, Side::Push);
-    let mut repositories: Vec<Repository> = Vec::new();
-    for name in names {
-        let repository = name.to_repository();
-        if !repositories.contains(&repository) {
-            repositories.push(repository);
+/// The way to the registries.
+#[derive(Debug)]
+pub(super) struct Sending<'a> {
+    client: &'a Client,
+    blobs: &'a BaseBlobs,
+    names: &'a [Reference],
+    scratch: &'a Path,
+    /// None when nothing is pushed.
+    repositories: Vec<Repository>,
+    /// The files of layers serve more than the first push.
+    keep: bool,
+}
+
+impl<'a> Sending<'a> {
+    /// To the repository of each name, if the image is to be pushed.
+    pub(super) fn new(args: &BuildArgs, client: &'a Client, blobs: &'a BaseBlobs, names: &'a [Reference], scratch: &'a Path) -> Self {
+        let mut repositories: Vec<Repository> = Vec::new();
+        for name in names.iter().filter(|_| args.push) {
+            let repository = name.to_repository();
+            if !repositories.contains(&repository) {
+                repositories.push(repository);
+            }
+        }
+        let keep = repositories.len() > 1 || args.save.is_some() || args.output.is_some();
+        Self {
+            client,
+            blobs,
+            names,
+            scratch,
+            repositories,
+            keep,
         }
     }
-    for repository in &repositories {
-        let pushed = push::push(client, repository, image, blobs).await.map_err(fail)?;
-        let of_repository = names.iter().filter(|name| name.to_repository() == *repository);
-        let tags: Vec<String> = of_repository.filter_map(|name| name.tag().map(str::to_owned)).collect();
-        push::tag(client, repository, &image.manifest, &tags).await.map_err(fail)?;
-        built.tags.extend(tags.iter().map(|tag| format!("{repository}:{tag}")));
-        if built.reference.is_none() {
-            built.reference = Some(format!("{repository}@{}", image.digest));
-            let report = image.report(|layer| pushed.sent.get(&layer.descriptor.digest).copied().unwrap_or(0));
-            built.layers = report.into_iter().map(|row| Row::of(row, true)).collect();
+
+    fn target<'t>(&'t self, repository: &'t Repository) -> Target<'t> {
+        Target {
+            client: self.client,
+            repository,
+            base: self.blobs,
+            scratch: self.scratch,
+            keep: self.keep,
         }
     }
-    Ok(())
+
+    /// Packs, and pushes to the first repository meanwhile.
+    pub(super) async fn first(&self, recipe: &Recipe, pack: Arc<Pack>) -> Result<(Image, Pushed), Failure> {
+        match self.repositories.first() {
+            Some(repository) => pipeline::publish(&self.target(repository), |_| recipe.below(&[]), pack).await,
+            None => pipeline::pack(self.scratch, pack).await.map(|image| (image, Pushed::default())),
+        }
+        .map_err(failed)
+    }
+
+    /// Pushes to the other repositories, and sets the tags of all.
+    pub(super) async fn rest(&self, image: &Image, first: Pushed, built: &mut Built) -> Result<(), Failure> {
+        let mut done = Some(first);
+        for repository in &self.repositories {
+            let pushed = match done.take() {
+                Some(pushed) => pushed,
+                None => push::push(&self.target(repository), image).await.map_err(failed)?,
+            };
+            let of_repository = self.names.iter().filter(|name| name.to_repository() == *repository);
+            let tags: Vec<String> = of_repository.filter_map(|name| name.tag().map(str::to_owned)).collect();
+            push::tag(self.client, repository, &image.manifest, &tags)
+                .await
+                .map_err(|error| steps::failure(&error, Side::Push))?;
+            built.tags.extend(tags.iter().map(|tag| format!("{repository}:{tag}")));
+            if built.reference.is_none() {
+                built.reference = Some(format!("{repository}@{}", image.digest));
+                let report = image.report(|layer| pushed.sent.get(&layer.descriptor.digest).copied().unwrap_or(0));
+                built.layers = report.into_iter().map(|row| Row::of(row, true)).collect();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: PublishError) -> Failure {
+    match error {
+        PublishError::Pack(failure) => failure,
+        PublishError::Registry(error) => steps::failure(&error, Side::Push),
+    }
 }

@@ -6,13 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-
 use super::error::Error;
+use crate::leak::{Finder, forms};
 
-/// Shorter values are found everywhere by chance.
-const MIN_SCANNED: usize = 8;
 /// Shorter values are not replaced: the text would be unreadable, and they are no secrets.
 const MIN_REPLACED: usize = 4;
 /// Largest netrc file.
@@ -74,19 +70,12 @@ impl Secrets {
 
     /// Looks for the values in every regular file of a tree; finding one is an error that names the file.
     pub(super) fn scan(&self, tree: &Path) -> Result<(), Error> {
-        let forms: Vec<Vec<u8>> = self
-            .0
-            .iter()
-            .filter(|value| value.len() >= MIN_SCANNED)
-            .flat_map(|value| forms(value))
-            .map(String::into_bytes)
-            .collect();
-        if forms.is_empty() {
+        let finder = Finder::new(self.0.iter().map(String::as_str));
+        if finder.is_empty() {
             return Ok(());
         }
-        let needles: Vec<Needle> = forms.iter().map(|form| Needle::new(form)).collect();
         super::seal::walk(tree, &mut |path, metadata| {
-            if metadata.is_file() && contains(path, &needles).map_err(|source| super::seal::tree("read", path, source))? {
+            if metadata.is_file() && finder.is_in_file(path).map_err(|source| super::seal::tree("read", path, source))? {
                 let relative = path.strip_prefix(tree).unwrap_or(path);
                 return Err(Error::Leak {
                     path: PathBuf::from(relative),
@@ -140,90 +129,8 @@ impl Drop for Netrc {
     }
 }
 
-/// The value as it is, URL-encoded, as JSON writes it, and in base64 at each of the three alignments.
-fn forms(value: &str) -> Vec<String> {
-    let url: String = value
-        .bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect();
-    let json = serde_json::to_string(value).expect("invariant: a text is JSON");
-    let mut forms = vec![
-        value.to_owned(),
-        url.clone(),
-        url.replace('%', "%25"),
-        json.trim_matches('"').to_owned(),
-    ];
-    for skip in 0..3 {
-        let mut bytes = vec![0; skip];
-        bytes.extend_from_slice(value.as_bytes());
-        for text in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-            // The letters at both ends mix with the neighbours' bits.
-            let start = [0, 2, 3][skip];
-            let end = text.len() - usize::from(bytes.len() % 3 != 0);
-            if end > start + MIN_SCANNED {
-                forms.push(text[start..end].to_owned());
-            }
-        }
-    }
-    forms.push(STANDARD.encode(value));
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    forms.dedup();
-    forms
-}
-
-/// A text to search for, by the rule of Horspool.
-struct Needle<'a> {
-    text: &'a [u8],
-    skip: [usize; 256],
-}
-
-impl<'a> Needle<'a> {
-    fn new(text: &'a [u8]) -> Self {
-        let mut skip = [text.len(); 256];
-        for (at, byte) in text[..text.len() - 1].iter().enumerate() {
-            skip[usize::from(*byte)] = text.len() - 1 - at;
-        }
-        Self { text, skip }
-    }
-
-    fn is_in(&self, haystack: &[u8]) -> bool {
-        let length = self.text.len();
-        let mut at = length;
-        while at <= haystack.len() {
-            if haystack[at - length..at] == *self.text {
-                return true;
-            }
-            at += self.skip[usize::from(haystack[at - 1])];
-        }
-        false
-    }
-}
-
-fn contains(path: &Path, needles: &[Needle<'_>]) -> Result<bool, io::Error> {
-    let longest = needles.iter().map(|needle| needle.text.len()).max().unwrap_or(0);
-    let mut file = File::open(path)?;
-    let mut window = Vec::new();
-    loop {
-        let kept = window.len();
-        Read::by_ref(&mut file).take(1 << 20).read_to_end(&mut window)?;
-        if needles.iter().any(|needle| needle.is_in(&window)) {
-            return Ok(true);
-        }
-        if window.len() == kept {
-            return Ok(false);
-        }
-        // What may begin at the end of this piece is looked at again with the next.
-        window.drain(..window.len().saturating_sub(longest));
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -240,36 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_form_in_a_tree() {
-        let value = "gehe!m/wort\"9";
-        let secrets = Secrets(vec![value.to_owned()]);
-        for content in [
-            value.to_owned(),
-            "x gehe%21m%2Fwort%229 y".to_owned(),
-            "{\"p\":\"gehe!m/wort\\\"9\"}".to_owned(),
-            STANDARD.encode(format!("user:{value}")),
-            STANDARD.encode(format!("user1:{value}")),
-            STANDARD.encode(format!("user12:{value}")),
-            format!("{}{value}", " ".repeat((1 << 20) - 5)),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            fs::create_dir(folder.path().join("etc")).unwrap();
-            fs::write(folder.path().join("etc/file"), &content).unwrap();
-            let error = secrets.scan(folder.path()).unwrap_err();
-            assert!(error.to_string().contains("\"etc/file\""), "{error}");
-            assert!(!error.to_string().contains("gehe"), "{error}");
-        }
+    fn a_file_with_a_secret_is_named() {
+        let secrets = Secrets(vec!["gehe!m/wort\"9".to_owned()]);
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("file"), "gehe!m/wort8").unwrap();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        fs::write(folder.path().join("etc/file"), "x gehe%21m%2Fwort%229 y").unwrap();
+        let error = secrets.scan(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("\"etc/file\""), "{error}");
+        assert!(!error.to_string().contains("gehe"), "{error}");
+        fs::write(folder.path().join("etc/file"), "gehe!m/wort8").unwrap();
         secrets.scan(folder.path()).unwrap();
-    }
-
-    proptest! {
-        #[test]
-        fn a_needle_is_found_wherever_it_is(before in "[ab]{0,40}", needle in "[ab]{1,6}", after in "[ab]{0,40}") {
-            let haystack = format!("{before}{needle}{after}");
-            prop_assert!(Needle::new(needle.as_bytes()).is_in(haystack.as_bytes()));
-            prop_assert_eq!(Needle::new(needle.as_bytes()).is_in(before.as_bytes()), before.contains(&needle));
-        }
     }
 }

@@ -7,7 +7,7 @@ use robotimage_crds::build::LayerReport;
 
 use super::oci::{CONFIG, Descriptor, MANIFEST, Manifest, digest, to_bytes};
 use super::run::{RunSpec, Step, config};
-use super::{KEY_ANNOTATION, ROLE_ANNOTATION};
+use super::{Base, KEY_ANNOTATION, PART_ANNOTATION, ROLE_ANNOTATION};
 
 /// What a layer holds, from the bottom.
 #[derive(serde::Serialize, serde::Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,12 +66,11 @@ pub struct ImageLayer {
 }
 
 impl ImageLayer {
-    /// A layer that was just written to a file. `key` names its content for later builds.
-    pub fn written(role: Role, key: Option<&str>, layer: &robotimage_layer::Layer, file: PathBuf) -> Self {
+    /// A layer that was just written to a file. `key` names its content for later builds, `part` says which part of it this is.
+    pub fn written(role: Role, key: Option<&str>, part: Option<&str>, layer: &robotimage_layer::Layer, file: PathBuf) -> Self {
         let mut annotations = BTreeMap::from([(ROLE_ANNOTATION.to_owned(), role.as_str().to_owned())]);
-        if let Some(key) = key {
-            annotations.insert(KEY_ANNOTATION.to_owned(), key.to_owned());
-        }
+        annotations.extend(key.map(|key| (KEY_ANNOTATION.to_owned(), key.to_owned())));
+        annotations.extend(part.map(|part| (PART_ANNOTATION.to_owned(), part.to_owned())));
         Self {
             role,
             descriptor: Descriptor {
@@ -101,21 +100,11 @@ pub struct Image {
     pub layers: Vec<ImageLayer>,
 }
 
-/// Puts the layers above the base, which must be sorted by role.
-pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, above: Vec<ImageLayer>) -> Image {
-    let steps: Vec<Step<'_>> = above
+/// The layers of a base, which are in its repository.
+pub fn base_layers(base: &Base) -> Vec<ImageLayer> {
+    base.layers
         .iter()
-        .map(|layer| Step {
-            role: layer.role.as_str(),
-            diff_id: &layer.diff_id,
-        })
-        .collect();
-    let config = to_bytes(&config(spec, &steps));
-    let base = spec
-        .base
-        .layers
-        .iter()
-        .zip(&spec.base.diff_ids)
+        .zip(&base.diff_ids)
         .map(|(descriptor, diff_id)| ImageLayer {
             role: Role::Base,
             descriptor: Descriptor {
@@ -124,8 +113,20 @@ pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, abov
             },
             diff_id: diff_id.clone(),
             content: Content::Base,
-        });
-    let layers: Vec<ImageLayer> = base.chain(above).collect();
+        })
+        .collect()
+}
+
+/// Puts layers together, from the bottom; those above the base must be sorted by role.
+pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, layers: Vec<ImageLayer>) -> Image {
+    let above = layers.iter().filter(|layer| layer.role != Role::Base);
+    let steps: Vec<Step<'_>> = above
+        .map(|layer| Step {
+            role: layer.role.as_str(),
+            diff_id: &layer.diff_id,
+        })
+        .collect();
+    let config = to_bytes(&config(spec, &steps));
     let mut all = BTreeMap::from([("org.opencontainers.image.base.digest".to_owned(), spec.base.digest.clone())]);
     if let Some(name) = &spec.base.name {
         all.insert("org.opencontainers.image.base.name".to_owned(), name.clone());

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use robotimage_crds::reason::Reason;
-use robotimage_layer::{Codec, Layer, LayerBuilder, ModePolicy, Progress, WriteOptions};
+use robotimage_layer::{Codec, Inspect, Layer, LayerBuilder, ModePolicy, Progress, WriteOptions};
 
+use super::split::Split;
 use super::{APP, HOME};
 use crate::failure::Failure;
+use crate::leak::{Blocks, Finder};
 
 /// Where the launcher is in the image; it has rcc's name, because the entrypoint says so.
 pub const LAUNCHER_PATH: &str = "/usr/local/bin/rcc";
@@ -43,12 +45,16 @@ pub fn passwd(base: Option<&str>, user: &str) -> Option<String> {
     Some(text + &format!("robot:x:{uid}:{gid}::{HOME}:/bin/sh\n"))
 }
 
-/// The sealed environment at the path it was resolved at.
-pub fn environment(tree: &Path, sealed: &str) -> Result<LayerBuilder, Failure> {
+/// One part of the sealed environment at the path it was resolved at. The first one hides what the base has there.
+pub fn environment(tree: &Path, sealed: &str, split: &Arc<Split>, part: usize) -> Result<LayerBuilder, Failure> {
     let mut layer = LayerBuilder::new();
-    layer.opaque(sealed);
+    if part == 0 {
+        layer.opaque(sealed);
+    }
+    let split = Arc::clone(split);
+    let taken = move |path: &Path, folder: bool| split.takes(part, path, folder);
     layer
-        .tree(tree, sealed, ModePolicy::Environment, Box::new(|_, _| true))
+        .tree(tree, sealed, ModePolicy::Environment, Box::new(taken))
         .map_err(|error| failure(&error, Reason::InternalError))?;
     Ok(layer)
 }
@@ -134,6 +140,8 @@ pub struct Spool<'a> {
     pub folder: &'a Path,
     /// Compression.
     pub codec: Codec,
+    /// What must be in no layer.
+    pub secrets: Arc<Finder>,
     /// Raised to end the work.
     pub cancel: Arc<AtomicBool>,
     /// Told after each block.
@@ -149,22 +157,52 @@ impl std::fmt::Debug for Spool<'_> {
     }
 }
 
+/// A layer that is to be written.
+#[derive(Debug)]
+pub struct Draft {
+    /// Name of its file.
+    pub name: String,
+    /// What it holds.
+    pub layer: LayerBuilder,
+    /// What a bad name or entry in it means.
+    pub blame: Reason,
+    /// The folder that it is made from, where a secret in it is looked for.
+    pub root: Option<PathBuf>,
+}
+
 impl Spool<'_> {
-    /// Writes a layer to a file of this name; what a bad name or entry in it means is `blame`.
-    pub fn write(&self, name: &str, layer: LayerBuilder, blame: Reason) -> Result<(Layer, PathBuf), Failure> {
-        let path = self.folder.join(name);
+    /// Writes a layer to its file.
+    pub fn write(&self, draft: Draft) -> Result<(Layer, PathBuf), Failure> {
+        let path = self.folder.join(&draft.name);
         let file = std::fs::File::create(&path).map_err(|error| Failure::io("write", &path, &error))?;
         let progress = self.progress.clone();
+        let blocks = (!self.secrets.is_empty()).then(|| Blocks::new(Arc::clone(&self.secrets)));
         let options = WriteOptions {
             cancel: Some(Arc::clone(&self.cancel)),
             on_progress: progress.map(|tell| Box::new(move |at: Progress| tell(at)) as Box<dyn Fn(Progress) + Send + Sync>),
+            inspect: blocks.map(|blocks| Box::new(move |number, block: &[u8]| blocks.is_clean(number, block)) as Box<Inspect>),
             ..WriteOptions::default()
         };
-        let written = layer.write(self.codec, &options, file).map_err(|error| failure(&error, blame))?;
+        let written = draft.layer.write(self.codec, &options, file).map_err(|error| match error {
+            robotimage_layer::Error::Refused => self.leak(&draft.name, draft.root.as_deref()),
+            error => failure(&error, draft.blame),
+        })?;
         if written.skipped.count > 0 {
             tracing::warn!(count = written.skipped.count, first = ?written.skipped.first, "sockets, FIFOs and devices are left out");
         }
         Ok((written, path))
+    }
+
+    /// A layer holds a secret: which file of it, looked for only now.
+    fn leak(&self, layer: &str, root: Option<&Path>) -> Failure {
+        let place = match root.and_then(|root| Some((root, self.secrets.file_in(root)?))) {
+            Some((root, path)) => format!("the file {}", path.strip_prefix(root).unwrap_or(&path).display()),
+            None => format!("the layer {layer}"),
+        };
+        let message = format!(
+            "{place} holds a credential of a registry that this build uses; remove it, and replace the credential, since others may have read it"
+        );
+        Failure::new(Reason::SecretLeakDetected, message)
     }
 }
 
@@ -197,16 +235,26 @@ mod tests {
         assert_eq!(passwd(Some(base), "0:0"), None);
     }
 
+    fn draft(layer: LayerBuilder) -> Draft {
+        Draft {
+            name: "layer".to_owned(),
+            layer,
+            blame: Reason::InternalError,
+            root: None,
+        }
+    }
+
     /// The names, modes and contents of a layer.
     fn listing(layer: LayerBuilder) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool {
             folder: folder.path(),
             codec: Codec::Gzip,
+            secrets: Arc::default(),
             cancel: Arc::default(),
             progress: None,
         };
-        let (_, path) = spool.write("layer", layer, Reason::InternalError).unwrap();
+        let (_, path) = spool.write(draft(layer)).unwrap();
         let bytes = flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap());
         let mut archive = tar::Archive::new(bytes);
         archive
@@ -268,5 +316,98 @@ mod tests {
         for expected in ["755 usr/local/bin/rcc", "755 usr/local/bin/rcc-real", "644 etc/passwd"] {
             assert!(entries.iter().any(|entry| entry == expected), "{entries:?}");
         }
+    }
+
+    #[test]
+    fn a_layer_with_a_credential_is_refused_and_the_file_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("source");
+        std::fs::create_dir_all(root.join("devdata")).unwrap();
+        std::fs::write(root.join("robot.yaml"), "x").unwrap();
+        std::fs::write(root.join("devdata/env.json"), "{\"auth\": \"cm9ib3Q6b3BlbnNlc2FtZQ==\"}").unwrap();
+        let spool = Spool {
+            folder: folder.path(),
+            codec: Codec::Zstd,
+            secrets: Arc::new(Finder::new(["opensesame"])),
+            cancel: Arc::default(),
+            progress: None,
+        };
+        let layer = || {
+            let code = Code {
+                source: &root,
+                artifacts: None,
+                left_out: Vec::new(),
+                fixed: Vec::new(),
+            };
+            super::code(&code).unwrap()
+        };
+        for (root, place) in [(Some(root.clone()), "devdata/env.json"), (None, "the layer layer")] {
+            let failure = spool.write(Draft { root, ..draft(layer()) }).unwrap_err();
+            assert_eq!(failure.reason, Reason::SecretLeakDetected);
+            assert!(
+                failure.message.contains(place) && !failure.message.contains("opensesame"),
+                "{failure}"
+            );
+        }
+        std::fs::write(root.join("devdata/env.json"), "{}").unwrap();
+        spool.write(draft(layer())).unwrap();
+    }
+
+    #[test]
+    fn the_parts_of_an_environment_are_together_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sizes = crate::image::split::Sizes::default();
+        for path in [
+            "bin/python",
+            "bin/pip",
+            "identity.yaml",
+            "lib/libz.so",
+            "lib/python3.11/os.py",
+            "lib/python3.11/site-packages/numpy/core/a.so",
+            "lib/python3.11/site-packages/numpy-1.dist-info/RECORD",
+            "lib/python3.11/site-packages/lxml/etree.so",
+            "lib/python3.11/site-packages/six.py",
+            "share/x/y",
+        ] {
+            let at = folder.path().join(path);
+            std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+            std::fs::write(&at, path).unwrap();
+            // Declared sizes make parts out of small files.
+            sizes.add(
+                Path::new(path),
+                if path.contains("pip") || path.contains("yaml") {
+                    1
+                } else {
+                    40 << 20
+                },
+            );
+        }
+        std::fs::create_dir_all(folder.path().join("lib/python3.11/site-packages/empty/more")).unwrap();
+        std::os::unix::fs::symlink("python", folder.path().join("bin/python3")).unwrap();
+        std::fs::hard_link(folder.path().join("lib/libz.so"), folder.path().join("lib/libz.so.1")).unwrap();
+        let environment = |split: Split| {
+            let split = Arc::new(split);
+            let parts = split.parts().len();
+            let list = |part| listing(super::environment(folder.path(), "/opt/e", &split, part).unwrap());
+            (0..parts).map(list).collect::<Vec<_>>()
+        };
+        let parts = environment(Split::of(&sizes));
+        assert!(parts.len() > 4, "{parts:?}");
+        let whiteout = |entry: &&String| entry.ends_with(".wh..wh..opq");
+        let opaque: Vec<usize> = parts.iter().map(|part| part.iter().filter(whiteout).count()).collect();
+        assert_eq!(opaque.iter().sum::<usize>(), 1);
+        assert_eq!(
+            opaque[0], 1,
+            "the first part hides the base's folder, the others must not hide the first"
+        );
+        let files = |part: &Vec<String>| part.iter().filter(|entry| !entry.ends_with('/')).count();
+        let mut union: Vec<String> = parts.iter().flatten().cloned().collect();
+        union.sort();
+        union.dedup();
+        let [whole] = environment(Split::whole(0)).try_into().unwrap();
+        let mut sorted = whole.clone();
+        sorted.sort();
+        assert_eq!(union, sorted, "names and modes, those of parents too");
+        assert_eq!(parts.iter().map(files).sum::<usize>(), files(&whole), "no file is in two parts");
     }
 }

@@ -9,16 +9,21 @@ pub mod elf;
 pub mod key;
 pub mod layers;
 pub mod oci;
+pub mod pack;
+pub mod pipeline;
 pub mod pull;
 pub mod push;
 pub mod recipe;
 pub mod run;
+pub mod split;
 pub mod store;
+pub mod survey;
 
-pub use assemble::{Content, Image, ImageLayer, Role, assemble};
+pub use assemble::{Content, Image, ImageLayer, Role, assemble, base_layers};
 pub use base::{BaseFacts, BaseReader};
 pub use key::BuildKeyInputs;
-pub use recipe::{EnvironmentFacts, Parts, Recipe, Reused, RobotFacts};
+pub use pack::Parts;
+pub use recipe::{EnvironmentFacts, Recipe, Reused, RobotFacts};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +39,8 @@ pub const ROBOCORP_HOME: &str = "/home/robot/.robocorp";
 pub const ROLE_ANNOTATION: &str = "robotimage.dev/role";
 /// Layer annotation with the key of its content.
 pub const KEY_ANNOTATION: &str = "robotimage.dev/key";
+/// Layer annotation with the part of an environment that it holds, where the environment has several layers.
+pub const PART_ANNOTATION: &str = "robotimage.dev/part";
 
 /// A base image, as far as ours depends on it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Everything that an image is made from, as plain facts, and the making.
+//! Everything that an image is made from, as plain facts.
 //!
 //! Invariant: two equal recipes over equal trees give one image, on a laptop and in a cluster.
 
@@ -7,27 +7,19 @@ use std::path::{Path, PathBuf};
 
 use robotimage_crds::api::Compression;
 use robotimage_crds::reason::Reason;
-use robotimage_layer::{Codec, LayerBuilder};
+use robotimage_layer::Codec;
 use serde::{Deserialize, Serialize};
 
-use super::assemble::{Content, Image, ImageLayer, Role, assemble};
-use super::elf;
+use super::assemble::Role;
 use super::key::{BuildKeyInputs, derive};
-use super::layers::{self, Code, Spool};
 use super::oci::{Config, Descriptor, Manifest};
-use super::run::RunSpec;
-use super::{APP, Base, HOME, KEY_ANNOTATION, ROLE_ANNOTATION};
-use crate::environment::SEALED_PATH;
-use crate::environment::home::{RuntimeHome, add_runtime_home};
+use super::{APP, Base, KEY_ANNOTATION, ROLE_ANNOTATION, layers, split};
 use crate::failure::Failure;
 use crate::rcc::user::{FALLBACK, name_of};
-use crate::robot::fix;
-use crate::robot::{self, Robot};
+use crate::robot::Robot;
 
 /// Platform of our images.
 const PLATFORM: &str = "linux/amd64";
-/// Largest script whose line ends are mended, in bytes.
-const MAX_SCRIPT: u64 = 16 << 20;
 
 /// All facts of an image.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -99,19 +91,9 @@ pub struct Reused {
     pub diff_id: String,
 }
 
-/// The folders and files that an image is made from.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
-    /// The context.
-    pub source: &'a Path,
-    /// rcc's binary.
-    pub rcc: &'a Path,
-    /// The launcher's binary.
-    pub launcher: &'a Path,
-    /// The sealed environment on disk; not needed when its layers are reused.
-    pub environment: Option<&'a Path>,
-    /// Layers of the previous image.
-    pub reused: &'a [Reused],
+/// Everything beside its files that the layers of an environment depend on: codec, level, block and split.
+pub fn packing(codec: Codec) -> String {
+    format!("{}+{}", codec.recipe(), split::RECIPE)
 }
 
 impl RobotFacts {
@@ -177,7 +159,7 @@ impl Recipe {
             labels: &self.labels,
             annotations: &self.annotations,
             platform: PLATFORM,
-            codec: self.codec().recipe(),
+            codec: &packing(self.codec()),
             compatibility: self.compatibility,
         }
         .key()
@@ -206,12 +188,12 @@ impl Recipe {
         }
     }
 
-    fn passwd(&self) -> Option<String> {
+    pub(super) fn passwd(&self) -> Option<String> {
         layers::passwd(self.base.facts.passwd.as_deref(), &self.user)
     }
 
     /// The name of the image's user, as rcc finds it: the base's for the id, or the one of our line in passwd.
-    fn user_name(&self) -> &str {
+    pub(super) fn user_name(&self) -> &str {
         let uid = self.user.split(':').next().unwrap_or_default();
         let passwd = self.base.facts.passwd.as_deref().unwrap_or_default();
         name_of(passwd, uid).unwrap_or(FALLBACK)
@@ -243,7 +225,18 @@ impl Recipe {
         if previous.layers.len() != config.rootfs.diff_ids.len() {
             return Vec::new();
         }
-        let mut reused = of(Role::Rcc);
+        let of_base = previous.layers.iter().zip(&config.rootfs.diff_ids).filter(|(descriptor, diff_id)| {
+            let mut layers = self.base.layers.iter().zip(&self.base.diff_ids);
+            layers.any(|(layer, known)| layer.digest == descriptor.digest && known == *diff_id)
+        });
+        let mut reused: Vec<Reused> = of_base
+            .map(|(descriptor, diff_id)| Reused {
+                role: Role::Base,
+                descriptor: descriptor.clone(),
+                diff_id: diff_id.clone(),
+            })
+            .collect();
+        reused.extend(of(Role::Rcc));
         let (environment, home) = (of(Role::Environment), of(Role::Home));
         if !environment.is_empty() && !home.is_empty() {
             reused.extend(environment);
@@ -251,148 +244,6 @@ impl Recipe {
         }
         reused
     }
-
-    /// Writes what is not reused, and puts the image together. Blocks.
-    pub fn make(&self, parts: &Parts<'_>, spool: &Spool<'_>) -> Result<Image, Failure> {
-        self.check_base()?;
-        let mut above = Vec::new();
-        for role in [Role::Rcc, Role::Environment, Role::Home, Role::Code] {
-            let reused: Vec<&Reused> = parts.reused.iter().filter(|layer| layer.role == role).collect();
-            if !reused.is_empty() {
-                above.extend(reused.into_iter().map(|layer| ImageLayer {
-                    role,
-                    descriptor: layer.descriptor.clone(),
-                    diff_id: layer.diff_id.clone(),
-                    content: Content::Previous,
-                }));
-                continue;
-            }
-            let Some((layer, blame)) = self.layer(role, parts)? else {
-                continue;
-            };
-            let (written, file) = spool.write(role.as_str(), layer, blame)?;
-            above.push(ImageLayer::written(role, self.layer_key(role).as_deref(), &written, file));
-        }
-        let spec = RunSpec {
-            base: &self.base,
-            robot_file: &self.robot.file,
-            task: self.robot.task.as_deref(),
-            title: self.robot.title.as_deref(),
-            artifacts: &self.robot.artifacts_in_image(),
-            user: &self.user,
-            labels: &self.labels,
-        };
-        Ok(assemble(&spec, &self.annotations, above))
-    }
-
-    fn layer(&self, role: Role, parts: &Parts<'_>) -> Result<Option<(LayerBuilder, Reason)>, Failure> {
-        let tree = || {
-            parts
-                .environment
-                .ok_or_else(|| Failure::new(Reason::InternalError, "the environment is neither resolved nor reused"))
-        };
-        Ok(match (role, &self.environment) {
-            (Role::Rcc, _) => {
-                let layer = layers::rcc(parts.rcc, parts.launcher, self.passwd().as_deref());
-                Some((layer, Reason::InternalError))
-            }
-            (Role::Environment, Some(_)) => {
-                elf::check(tree()?, self.base.facts.glibc.as_deref())?;
-                let layer = layers::environment(tree()?, SEALED_PATH)?;
-                Some((layer, Reason::PackageBuildFailed))
-            }
-            (Role::Home, environment) => {
-                let mut layer = LayerBuilder::new();
-                layer.dir(HOME, 0o775).dir(&format!("{HOME}/.cache"), 0o775);
-                let home = RuntimeHome {
-                    sealed: environment.as_ref().map(|_| tree()).transpose()?,
-                    sealed_path: SEALED_PATH,
-                    blueprint: environment.as_ref().map_or("", |environment| &environment.blueprint),
-                    rcc_version: &self.rcc_version,
-                    user: self.user_name(),
-                };
-                add_runtime_home(&mut layer, &home)?;
-                Some((layer, Reason::PackageBuildFailed))
-            }
-            (Role::Code, _) => {
-                let robot = robot::load(parts.source, &self.robot.file)?;
-                self.check_choice(parts.source, &robot)?;
-                let artifacts = self.robot.artifacts_to_skip();
-                let fixed = fixes(parts.source, &robot, artifacts.as_deref())?;
-                let layer = layers::code(&Code {
-                    source: parts.source,
-                    artifacts,
-                    // rcc would restore it at every start instead of using the sealed environment.
-                    left_out: vec![robot.folder().join("hololib.zip")],
-                    fixed,
-                })?;
-                Some((layer, Reason::SourceRejected))
-            }
-            (Role::Base | Role::Environment, _) => None,
-        })
-    }
-
-    /// rcc chooses the environment file anew at every start, from the robot that is shipped: the catalog must be for that one.
-    fn check_choice(&self, source: &Path, robot: &Robot) -> Result<(), Failure> {
-        let chosen = robot.environment_file(source)?.map(|file| file.relative.display().to_string());
-        let resolved = self.environment.as_ref().map(|environment| environment.file.clone());
-        if chosen == resolved {
-            return Ok(());
-        }
-        let shown = |file: Option<String>| file.unwrap_or_else(|| "none".to_owned());
-        let message = format!(
-            "the robot to be shipped selects the environment file {}, and {} was resolved",
-            shown(chosen),
-            shown(resolved)
-        );
-        Err(Failure::new(Reason::InternalError, message))
-    }
-
-    /// Our folders must be folders in the base too: behind a link our files would land somewhere else.
-    fn check_base(&self) -> Result<(), Failure> {
-        match self.base.facts.links.iter().next() {
-            None => Ok(()),
-            Some((path, target)) => Err(Failure::new(
-                Reason::BaseNotFound,
-                format!("the base image has a link at {path} (to {target}), where folders of the robot belong; choose another base"),
-            )),
-        }
-    }
-}
-
-/// What rcc would change in the robot's files at its start, done already.
-fn fixes(source: &Path, robot: &Robot, artifacts: Option<&Path>) -> Result<Vec<layers::Fixed>, Failure> {
-    let mut fixed = Vec::new();
-    for found in fix::executables(source, robot)? {
-        if artifacts.is_some_and(|artifacts| found.relative.starts_with(artifacts)) {
-            continue;
-        }
-        let Some(path) = found.relative.to_str() else {
-            let message = format!("{}: the name is not UTF-8; rename it", found.relative.display());
-            return Err(Failure::new(Reason::RobotYamlInvalid, message));
-        };
-        let at = source.join(&found.relative);
-        let io = |error: &std::io::Error| Failure::io("read", &at, error);
-        let metadata = std::fs::symlink_metadata(&at).map_err(|error| io(&error))?;
-        let content = if found.strip_cr {
-            if metadata.len() > MAX_SCRIPT {
-                let message = format!("{path}: rcc would mend the line ends of this script, but it is larger than 16 MiB");
-                return Err(Failure::new(Reason::RobotYamlInvalid, message));
-            }
-            let mut bytes = std::fs::read(&at).map_err(|error| io(&error))?;
-            bytes.retain(|byte| *byte != b'\r');
-            Some(bytes)
-        } else {
-            None
-        };
-        let owner = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
-        fixed.push(layers::Fixed {
-            path: path.to_owned(),
-            content,
-            executable: found.executable || owner,
-        });
-    }
-    Ok(fixed)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::image::layers::Spool;
 use crate::image::oci;
-use crate::image::{BaseFacts, oci::History};
+use crate::image::{BaseFacts, Content, Image, Parts, oci::History};
+use crate::robot;
 
 /// A robot, an environment and two binaries on disk, always the same.
 struct Fixture {
@@ -69,6 +71,7 @@ impl Fixture {
         let spool = Spool {
             folder: scratch.path(),
             codec: recipe.codec(),
+            secrets: Arc::default(),
             cancel: Arc::default(),
             progress: None,
         };
@@ -80,7 +83,7 @@ impl Fixture {
             environment: reused.is_empty().then_some(tree.as_path()),
             reused,
         };
-        recipe.make(&parts, &spool)
+        recipe.make(&parts, &spool, &mut |_| Ok(()))
     }
 }
 
@@ -158,14 +161,14 @@ fn a_code_change_takes_the_other_layers_over() {
     let reused = recipe.reusable(&manifest, &config);
     assert_eq!(
         reused.iter().map(|layer| layer.role).collect::<Vec<_>>(),
-        [Role::Rcc, Role::Environment, Role::Home]
+        [Role::Base, Role::Rcc, Role::Environment, Role::Home]
     );
     let second = fixture.make(&recipe, &reused).unwrap();
     let fresh = fixture.make(&recipe, &[]).unwrap();
     assert_eq!(second.digest, fresh.digest, "reused or made anew, the image is the same");
     assert_ne!(second.digest, first.digest);
     let previous = second.layers.iter().filter(|layer| layer.content == Content::Previous).count();
-    assert_eq!((previous, second.layers.len()), (3, 5));
+    assert_eq!((previous, second.layers.len()), (4, 5));
 
     let other = |change: fn(&mut Recipe)| {
         let mut changed = recipe.clone();
@@ -176,14 +179,24 @@ fn a_code_change_takes_the_other_layers_over() {
             .map(|layer| layer.role)
             .collect::<Vec<_>>()
     };
-    assert_eq!(other(|recipe| recipe.rcc.push('x')), [Role::Environment, Role::Home]);
-    assert_eq!(other(|recipe| recipe.environment.as_mut().unwrap().key.push('x')), [Role::Rcc]);
+    assert_eq!(other(|recipe| recipe.rcc.push('x')), [Role::Base, Role::Environment, Role::Home]);
+    assert_eq!(
+        other(|recipe| recipe.environment.as_mut().unwrap().key.push('x')),
+        [Role::Base, Role::Rcc]
+    );
+    assert_eq!(
+        other(|recipe| recipe.base.layers[0].digest.push('x')),
+        [Role::Rcc, Role::Environment, Role::Home]
+    );
     // The same packages under another of rcc's hashes need another catalog, which is made from the environment's files.
     assert_eq!(
         other(|recipe| recipe.environment.as_mut().unwrap().blueprint.push('x')),
-        [Role::Rcc]
+        [Role::Base, Role::Rcc]
     );
-    assert_eq!(other(|recipe| recipe.user = "7:0".to_owned()), [Role::Environment, Role::Home]);
+    assert_eq!(
+        other(|recipe| recipe.user = "7:0".to_owned()),
+        [Role::Base, Role::Environment, Role::Home]
+    );
 }
 
 #[test]

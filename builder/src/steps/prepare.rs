@@ -11,6 +11,7 @@ use robotimage_layer::Codec;
 
 use crate::environment::{self, KeyInputs, SEALED_PATH};
 use crate::failure::Failure;
+use crate::image::recipe::packing;
 use crate::image::{Base, EnvironmentFacts, RobotFacts};
 use crate::rcc::Rcc;
 use crate::robot::check::{self, Finding, Severity};
@@ -115,7 +116,7 @@ impl Prepared {
         };
         let files = environment::key(&of_files);
         let key = environment::key(&KeyInputs {
-            codec: codec.recipe().to_owned(),
+            codec: packing(codec),
             ..of_files
         });
         Ok(Some(EnvironmentFacts {

@@ -1,13 +1,15 @@
 //! The third step: trusted code over untrusted bytes. Layers and push.
 //!
-//! Invariant: nothing in the source and in the environment is executed or followed; no tag moves before the image can be
-//! read by its digest, and none after a signal to stop.
+//! Invariant: nothing in the source and in the environment is executed or followed; no layer holds a credential of this step;
+//! no tag moves before the image can be read by its digest, and none after a signal to stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use robotimage_crds::build::{Published, paths};
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{Client, Digest, Repository};
+use robotimage_registry::{Client, Credentials, Digest, Repository};
 
 use super::facts::{Facts, RCC};
 use super::fetch::{LAUNCHER, base_reference, blocking};
@@ -16,33 +18,56 @@ use super::{Context, Side, access};
 use crate::environment::{self, SEALED_PATH};
 use crate::failure::Failure;
 use crate::image::layers::Spool;
+use crate::image::pipeline::{self, Making, Pack, PublishError, Target};
 use crate::image::pull::BaseBlobs;
 use crate::image::push;
-use crate::image::{Image, Parts};
+use crate::image::{Image, Parts, Reused, Role};
+use crate::leak::Finder;
 
 pub(super) async fn run(context: &Context) -> Result<Published, Failure> {
     let plan = &context.plan;
     let facts = Facts::read(&context.root, &plan.build_id)?;
     let repository = Repository::parse(&plan.image.repository)
         .map_err(|error| Failure::new(Reason::NotAllowed, format!("image.repository: {error}")))?;
-    let credentials = access::credentials(&context.root, &[paths::PUSH_SECRET], Side::Push)?;
-    if plan.image.push_secret && credentials.is_none() {
+    let push_credentials = access::credentials(&context.root, &[paths::PUSH_SECRET], Side::Push)?;
+    if plan.image.push_secret && push_credentials.is_none() {
         return Err(Failure::new(
             Reason::SecretMissing,
             "the push Secret that image.secretRef names does not exist, or has no key .dockerconfigjson; create it with kubectl create secret docker-registry",
         ));
     }
-    let client = access::client(&context.registry()?, credentials)?;
+    let client = access::client(&context.registry()?, push_credentials.clone())?;
     if facts.fetched.noop {
         return noop(context, &facts, &client, &repository).await;
     }
-    let (image, packages) = assemble(context, &facts).await?;
-    tracing::info!(digest = image.digest, size = image.size(), "image");
     let base = base_blobs(context, &client)?;
-    let fail = |error| access::failure(&error, Side::Push);
-    let pushed = push::push(&client, &repository, &image, &base).await.map_err(fail)?;
-    push::tag(&client, &repository, &image.manifest, &facts.tags).await.map_err(fail)?;
+    let secrets = secrets(&[&push_credentials, &base.credentials]);
+    let scratch = context.root.path(paths::SCRATCH);
+    make_empty(&scratch)?;
+    let target = Target {
+        client: &client,
+        repository: &repository,
+        base: &base.blobs,
+        scratch: &scratch,
+        keep: false,
+    };
+    let counted = packages(context, &facts);
+    let pack = pack(context, &facts, secrets);
+    let kept = |gone: &BTreeSet<String>| facts.recipe.below(&still_there(&facts.reused, gone));
+    let publishing = pipeline::publish(&target, kept, pack);
+    let ((image, pushed), packages) = tokio::try_join!(async { publishing.await.map_err(failed) }, counted)?;
+    tracing::info!(digest = image.digest, size = image.size(), "image");
+    push::tag(&client, &repository, &image.manifest, &facts.tags)
+        .await
+        .map_err(|error| access::failure(&error, Side::Push))?;
     Ok(published(&image, &pushed.sent, packages))
+}
+
+fn failed(error: PublishError) -> Failure {
+    match error {
+        PublishError::Pack(failure) => failure,
+        PublishError::Registry(error) => access::failure(&error, Side::Push),
+    }
 }
 
 /// The previous image is the one wanted; tags that are not there yet are still set.
@@ -60,53 +85,79 @@ async fn noop(context: &Context, facts: &Facts, client: &Client, repository: &Re
     })
 }
 
-async fn assemble(context: &Context, facts: &Facts) -> Result<(Image, i64), Failure> {
-    let scratch = context.root.path(paths::SCRATCH);
-    make_empty(&scratch)?;
-    let root = context.root.clone();
-    let facts = facts.clone();
-    let cancel = context.interrupt.clone();
-    blocking(move || {
-        let tree = facts
-            .recipe
-            .environment
-            .as_ref()
-            .filter(|_| facts.needs_environment())
-            .map(|_| root.path(SEALED_PATH));
-        let packages = match &tree {
-            Some(tree) => i64::try_from(environment::inventory(tree)?.len()).unwrap_or(i64::MAX),
-            None => 0,
-        };
+/// How many packages the environment has, where it was resolved in this build.
+async fn packages(context: &Context, facts: &Facts) -> Result<i64, Failure> {
+    let Some(tree) = tree(context, facts) else {
+        return Ok(0);
+    };
+    let packages = blocking(move || Ok(environment::inventory(&tree)?)).await?;
+    Ok(i64::try_from(packages.len()).unwrap_or(i64::MAX))
+}
+
+fn tree(context: &Context, facts: &Facts) -> Option<PathBuf> {
+    facts.needs_environment().then(|| context.root.path(SEALED_PATH))
+}
+
+/// The layers of the previous image that can still be taken over. Environment and runtime home belong together.
+fn still_there(reused: &[Reused], gone: &BTreeSet<String>) -> Vec<Reused> {
+    let lost = |layer: &Reused| gone.contains(&layer.descriptor.digest);
+    let environment = |layer: &Reused| matches!(layer.role, Role::Environment | Role::Home);
+    let half = reused.iter().any(|layer| environment(layer) && lost(layer));
+    let kept = reused.iter().filter(|layer| !(lost(layer) || half && environment(layer)));
+    kept.cloned().collect()
+}
+
+/// What packs the layers, on a thread of its own.
+fn pack(context: &Context, facts: &Facts, secrets: Finder) -> Arc<Pack> {
+    let (root, tree, facts, secrets) = (context.root.clone(), tree(context, facts), facts.clone(), Arc::new(secrets));
+    Arc::new(move |making: &Making| {
+        let reused = still_there(&facts.reused, &making.gone);
+        let lost = facts.fetched.reuse && !reused.iter().any(|layer| layer.role == Role::Environment);
+        if lost {
+            let message = "the registry has lost layers of the environment that the previous image has; the next attempt resolves it anew";
+            return Err(Failure::new(Reason::RegistryProtocol, message));
+        }
         let parts = Parts {
             source: &root.path(paths::SOURCE),
             rcc: &root.path(paths::SPEC).join(RCC),
             launcher: &root.path(LAUNCHER),
             environment: tree.as_deref(),
-            reused: &facts.reused,
+            reused: &reused,
         };
         let spool = Spool {
-            folder: &scratch,
+            folder: &making.folder,
             codec: facts.recipe.codec(),
-            cancel,
+            secrets: Arc::clone(&secrets),
+            cancel: Arc::clone(&making.cancel),
             progress: None,
         };
-        Ok((facts.recipe.make(&parts, &spool)?, packages))
+        facts.recipe.make(&parts, &spool, &mut |layer| making.done(layer))
     })
-    .await
 }
 
-/// Where the base's blobs are copied from: with its own Secret, or with the one to push where there is none, so that a base
-/// in the target's registry can be mounted.
-fn base_blobs(context: &Context, push: &Client) -> Result<BaseBlobs, Failure> {
+/// Every credential that this step holds: none of them may be in a layer.
+fn secrets(held: &[&Option<Credentials>]) -> Finder {
+    Finder::new(held.iter().copied().flatten().flat_map(Credentials::values))
+}
+
+/// Where the base's blobs are copied from.
+struct BaseSide {
+    blobs: BaseBlobs,
+    credentials: Option<Credentials>,
+}
+
+/// With its own Secret, or with the one to push where there is none, so that a base in the target's registry can be mounted.
+fn base_blobs(context: &Context, push: &Client) -> Result<BaseSide, Failure> {
     let reference = base_reference(&context.plan.image.base)?;
-    let own = access::credentials(&context.root, &[paths::BASE_SECRET, paths::PULL_SECRET], Side::Base)?;
-    let client = match own {
-        Some(credentials) => access::client(&context.registry()?, Some(credentials))?,
+    let credentials = access::credentials(&context.root, &[paths::BASE_SECRET, paths::PULL_SECRET], Side::Base)?;
+    let client = match &credentials {
+        Some(credentials) => access::client(&context.registry()?, Some(credentials.clone()))?,
         None => push.clone(),
     };
-    Ok(BaseBlobs::Registry {
-        client,
-        repository: reference.to_repository(),
+    let repository = reference.to_repository();
+    Ok(BaseSide {
+        blobs: BaseBlobs::Registry { client, repository },
+        credentials,
     })
 }
 

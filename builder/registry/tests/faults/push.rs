@@ -225,6 +225,8 @@ async fn immutable_tags() {
         client.tag(&repository, old.clone(), &kind, "v1").await.unwrap(),
         TagOutcome::Created
     );
+    let requests = registry.seen(&Method::HEAD, "/manifests/v1").len() + registry.seen(&Method::PUT, "/manifests/v1").len();
+    assert_eq!(requests, 2, "one to look, one to write");
     assert_eq!(
         client.tag(&repository, old.clone(), &kind, "v1").await.unwrap(),
         TagOutcome::Unchanged
