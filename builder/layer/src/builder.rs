@@ -15,6 +15,11 @@ use crate::walk::Walk;
 
 /// Decides by the path relative to the source, and whether it is a directory, if an entry of a tree is taken.
 /// A directory that is refused is not entered.
+///
+/// Filters also split a tree into several layers, one [`LayerBuilder`] for each. A layer needs the directories on the way
+/// to what it takes: they come with the same header in each layer that has them. It should refuse the others, because
+/// an empty directory costs a header, and one that need not be listed costs nothing. Names of one inode become hard links
+/// where the first of them is in the same layer; in each other layer the first is a file with the content.
 pub type Filter = Box<dyn Fn(&Path, bool) -> bool + Send + Sync>;
 
 /// The modes that the entries of a tree get. Set-id and sticky bits never survive.

@@ -1,11 +1,14 @@
 //! Regular files on a disk, while others may still be writing to them.
 //!
-//! Invariant: a file whose bytes may not be one consistent state is an error. Holes are zeros, as for any reader, but are
-//! not read from the disk.
+//! Invariant: a file whose bytes may not be one consistent state is an error: it is read only after its time of change is
+//! so far back that another write would move it, and that time is looked at again afterwards. Holes are zeros, as for
+//! any reader, but are not read from the disk.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, SeekFrom, Stat};
 use rustix::io::Errno;
@@ -46,6 +49,10 @@ pub(crate) struct File<'d> {
     stretch: Option<Stretch>,
 }
 
+/// Two writes closer to each other may leave the same time of change: kernels take it from a clock that ticks every 1 to
+/// 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+
 /// Holes are looked for in files from this size. Below, to ask costs more than to read.
 const SPARSE: u64 = 4 << 20;
 
@@ -60,7 +67,7 @@ impl<'d> File<'d> {
         };
         let file = File::new(handle, Place::Declared(path))?;
         if file.is_regular() {
-            Ok(file)
+            file.settled()
         } else {
             Err(wrong_kind(file.path(), "a regular file"))
         }
@@ -70,7 +77,7 @@ impl<'d> File<'d> {
     pub(crate) fn listed(handle: OwnedFd, directory: &'d Directory, name: &'d CStr) -> Result<Self, Error> {
         let file = Self::new(handle, Place::Listed(directory, name))?;
         if file.is_regular() {
-            Ok(file)
+            file.settled()
         } else {
             Err(file.changed(Change::Replaced))
         }
@@ -90,6 +97,17 @@ impl<'d> File<'d> {
             file.stretch = Some(Stretch::Data(0));
         }
         Ok(file)
+    }
+
+    /// Waits until the last write is so long ago that another one would be seen, at most one tick.
+    fn settled(self) -> Result<Self, Error> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // A time in the future is that of another clock, or somebody's wish.
+        if now.checked_sub(since_epoch(&self.stat)).is_some_and(|age| age < TICK) {
+            thread::sleep(TICK);
+            self.unchanged()?;
+        }
+        Ok(self)
     }
 
     fn is_regular(&self) -> bool {
@@ -172,17 +190,17 @@ impl<'d> File<'d> {
 
     /// Asserts, after [`size`](Self::size) bytes were read, that they are the file: nobody wrote to it meanwhile.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        let now = match rustix::fs::fstat(&self.handle) {
-            Ok(stat) => stat,
-            Err(error) => return Err(unreadable(self.path(), "read", error)),
-        };
-        let was = &self.stat;
-        let written = (now.st_mtime, now.st_mtime_nsec) != (was.st_mtime, was.st_mtime_nsec);
-        match now.st_size.cmp(&was.st_size) {
+        self.unchanged()?;
+        if self.stat.st_size == 0 { self.finish_empty() } else { Ok(()) }
+    }
+
+    fn unchanged(&self) -> Result<(), Error> {
+        let now = rustix::fs::fstat(&self.handle).map_err(|error| unreadable(self.path(), "read", error))?;
+        let written = since_epoch(&now) != since_epoch(&self.stat);
+        match now.st_size.cmp(&self.stat.st_size) {
             std::cmp::Ordering::Greater => Err(self.changed(Change::Grew)),
             std::cmp::Ordering::Less => Err(self.changed(Change::Shrank)),
             std::cmp::Ordering::Equal if written => Err(self.changed(Change::Modified)),
-            std::cmp::Ordering::Equal if was.st_size == 0 => self.finish_empty(),
             std::cmp::Ordering::Equal => Ok(()),
         }
     }
@@ -203,6 +221,12 @@ impl<'d> File<'d> {
     fn changed(&self, change: Change) -> Error {
         changed(self.path(), change)
     }
+}
+
+/// The time of the last write; 0 when that is before 1970.
+fn since_epoch(stat: &Stat) -> Duration {
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(stat.st_mtime).unwrap_or(0), nanoseconds)
 }
 
 /// The lesser of two lengths.

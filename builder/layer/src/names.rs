@@ -120,6 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_costs_its_bytes_and_17_more() {
+        assert_eq!(size_of::<Entry>(), 16);
+        let mut names = Names::default();
+        for number in 0..100_000 {
+            let name = CString::new(format!("name-{number:06}")).unwrap();
+            names.add(&name, Contributor::Disk(0, Kind::File)).unwrap();
+        }
+        assert_eq!((names.entries.len(), names.bytes.len()), (100_000, 1_200_000));
+    }
+
+    #[test]
     fn few_names() {
         assert_eq!(sorted(&[]), []);
         assert_eq!(sorted(&[b"one".to_vec()]), [(b"one".to_vec(), vec![Contributor::Declared(0)])]);

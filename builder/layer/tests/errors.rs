@@ -137,6 +137,20 @@ impl<F: FnOnce()> Write for Once<F> {
     }
 }
 
+/// A sink that tells what arrives.
+struct Observed<F>(F);
+
+impl<F: FnMut(&[u8])> Write for Observed<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (self.0)(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn files_that_change_while_they_are_read_are_named() {
     const LENGTH: u64 = 96 << 20;
@@ -156,6 +170,61 @@ fn files_that_change_while_they_are_read_are_named() {
             other => panic!("{expected:?}: {other}"),
         }
     }
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_read_is_the_old_one() {
+    let root = tempfile::tempdir().unwrap();
+    let victim = root.path().join("large");
+    fs::write(&victim, common::pattern(40 << 20)).unwrap();
+    let expected = common::sha256(&fs::read(&victim).unwrap());
+    let (before, after) = (root.path().join("large"), root.path().join("new"));
+    let mut bytes = Vec::new();
+    let mut replace = Some(|| {
+        fs::write(&after, "new").unwrap();
+        fs::rename(&after, &before).unwrap();
+    });
+    let sink = Observed(|piece: &[u8]| {
+        if let Some(replace) = replace.take() {
+            replace();
+        }
+        bytes.extend_from_slice(piece);
+    });
+    tree_of(root.path()).write(Codec::Zstd, &options(1), sink).unwrap();
+    let entries = common::entries(&common::decompress(Codec::Zstd, &bytes));
+    assert_eq!(common::sha256(&entries[1].content), expected);
+}
+
+#[test]
+fn a_file_that_is_written_to_all_the_time_never_ends_up_torn() {
+    const LENGTH: usize = 256 << 10;
+    let root = tempfile::tempdir().unwrap();
+    let victim = root.path().join("busy");
+    fs::write(&victim, vec![b'a'; LENGTH]).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options().write(true).open(&victim).unwrap();
+            for letter in (b'a'..=b'z').cycle() {
+                std::os::unix::fs::FileExt::write_all_at(&file, &vec![letter; LENGTH], 0).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..20 {
+            match common::write(tree_of(root.path()), Codec::Zstd, 1) {
+                Err(Error::Changed { path, .. }) => assert_eq!(path, victim),
+                Err(other) => panic!("{other}"),
+                Ok((_, bytes)) => {
+                    let entries = common::entries(&common::decompress(Codec::Zstd, &bytes));
+                    let content = &entries[1].content;
+                    assert!(content.iter().all(|byte| byte == &content[0]), "a mix of two states");
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]
@@ -344,18 +413,32 @@ fn placements_that_cannot_be_are_reported_by_write() {
 #[test]
 fn depth_and_length_are_bounded() {
     let root = tempfile::tempdir().unwrap();
-    fs::create_dir_all(root.path().join("d/".repeat(300))).unwrap();
+    fs::create_dir_all(root.path().join("d/".repeat(1000))).unwrap();
     let error = write(tree_of(root.path()));
     assert!(matches!(error, Error::TooDeep { .. }), "{error}");
     assert!(error.to_string().len() < 500, "{error}");
 
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("n".repeat(200)), "").unwrap();
-    let place = vec!["p".repeat(250); 16].join("/");
-    let mut builder = LayerBuilder::new();
-    builder.tree(root.path(), &place, ModePolicy::Code, everything()).unwrap();
-    let error = write(builder);
-    assert!(matches!(error, Error::TooDeep { .. }), "{error}");
+    fs::create_dir_all(root.path().join("d/".repeat(256))).unwrap();
+    let entries = common::written(tree_of(root.path()));
+    assert_eq!(entries.len(), 257, "the deepest that is taken");
+
+    let place = vec!["p".repeat(250); 15].join("/");
+    for (folder, fits) in [(74, true), (75, false)] {
+        let root = tempfile::tempdir().unwrap();
+        let below = root.path().join("d".repeat(folder));
+        fs::create_dir(&below).unwrap();
+        fs::write(below.join("n".repeat(255)), "content").unwrap();
+        let mut builder = LayerBuilder::new();
+        builder.tree(root.path(), &place, ModePolicy::Code, everything()).unwrap();
+        if fits {
+            let last = common::written(builder).pop().unwrap();
+            assert_eq!((last.path.len(), last.content.as_slice()), (4095, &b"content"[..]));
+        } else {
+            let error = write(builder);
+            assert!(matches!(error, Error::TooDeep { .. }), "{error}");
+        }
+    }
 }
 
 #[test]
