@@ -11,12 +11,15 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::{Context, Error, Missing, Operation, Said};
+use crate::context::{Context, Operation};
+use crate::error::{Error, Missing, Said};
 use crate::network;
 use crate::retry;
 
 /// Most bytes of an error document that are read.
 const ERROR_LIMIT: u64 = 16 * 1024;
+/// Characters of an answer that are shown at most.
+const SHOWN: usize = 256;
 /// Longest wait for an error document; without it the status has to do.
 const ERROR_WAIT: Duration = Duration::from_secs(5);
 
@@ -74,6 +77,17 @@ impl Answer {
         Ok(body.freeze())
     }
 
+    /// The first printable characters of a body that is not for machines, for the log.
+    async fn words(&mut self, at: &Context, secrets: &[String]) -> String {
+        let mut body = Vec::new();
+        while body.len() < 4 * SHOWN
+            && let Ok(Some(chunk)) = self.chunk(at).await
+        {
+            body.extend_from_slice(&chunk[..chunk.len().min(4 * SHOWN)]);
+        }
+        printable(String::from_utf8_lossy(&body).into_owned(), secrets)
+    }
+
     /// A header's value, when it is text.
     pub(crate) fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
         self.headers.get(name.into())?.to_str().ok()
@@ -90,14 +104,25 @@ impl Answer {
         let retry_after = retry::retry_after(&self.headers, jiff::Timestamp::now());
         let json = self.header(reqwest::header::CONTENT_TYPE).is_some_and(|kind| kind.contains("json"));
         let mut document = ErrorDocument::default();
-        if json
-            && let Ok(Ok(body)) = tokio::time::timeout(ERROR_WAIT, self.bytes(at, ERROR_LIMIT)).await
+        let wait = ERROR_WAIT.min(self.idle);
+        if !json {
+            let words = tokio::time::timeout(wait, self.words(at, &secrets)).await.unwrap_or_default();
+            tracing::debug!(%at, %status, body = words, "the answer holds no error document");
+        } else if let Ok(Ok(body)) = tokio::time::timeout(wait, self.bytes(at, ERROR_LIMIT)).await
             && let Ok(parsed) = serde_json::from_slice(&body)
         {
             document = parsed;
         }
         classify(at, status, &document, &secrets, retry_after, anonymous)
     }
+}
+
+/// Words of others, safe to show.
+fn printable(mut text: String, secrets: &[String]) -> String {
+    for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
+        text = text.replace(secret.as_str(), "***");
+    }
+    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
 
 /// The OCI error document.
@@ -129,15 +154,12 @@ impl ErrorDocument {
     /// Code and message of the first error, safe to print.
     fn said(&self, secrets: &[String]) -> Said {
         let Some(first) = self.errors.first() else { return Said::default() };
-        let mut text = if first.message.is_empty() {
+        let text = if first.message.is_empty() {
             first.code.clone()
         } else {
             format!("{}: {}", first.code, first.message)
         };
-        for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
-            text = text.replace(secret.as_str(), "***");
-        }
-        Said(text.chars().filter(|c| !c.is_control()).take(256).collect())
+        Said(printable(text, secrets))
     }
 
     /// The digests that the details of the errors name.
@@ -154,6 +176,9 @@ impl ErrorDocument {
     }
 }
 
+/// Words that tell a used up quota, whatever the status: Docker Hub, GitLab and Quay; Harbor.
+const FULL: [&str; 3] = ["quota", "exceed the configured upper limit", "insufficient storage"];
+
 fn classify(
     at: &Context,
     status: StatusCode,
@@ -165,7 +190,7 @@ fn classify(
     let said = document.said(secrets);
     let place = Box::new(at.clone());
     let push = at.operation.is_push();
-    let full = document.mentions("quota") || status == StatusCode::INSUFFICIENT_STORAGE;
+    let full = FULL.iter().any(|word| document.mentions(word)) || status == StatusCode::INSUFFICIENT_STORAGE;
     if push && (full || (status == StatusCode::PAYLOAD_TOO_LARGE && at.operation == Operation::PushBlob)) {
         return Error::Quota { at: place, said };
     }
@@ -233,6 +258,7 @@ mod tests {
         use ErrorKind as K;
         use Operation as O;
         let quota = r#"{"errors":[{"code":"DENIED","message":"project Quota exceeded"}]}"#;
+        let harbor = r#"{"errors":[{"code":"DENIED","message":"adding 1 MiB of storage resource, which will exceed the configured upper limit of 10 MiB"}]}"#;
         let gone = r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry","detail":{"Digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}]}"#;
         let session = r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#;
         let table = [
@@ -240,6 +266,7 @@ mod tests {
             (O::PushBlob, 403, "{}", K::Denied, false),
             (O::PushBlob, 403, quota, K::Quota, false),
             (O::PushBlob, 500, quota, K::Quota, false),
+            (O::PushManifest, 400, harbor, K::Quota, false),
             (O::PushBlob, 413, "{}", K::Quota, false),
             (O::PushBlob, 507, "{}", K::Quota, false),
             (O::PushManifest, 413, "{}", K::Protocol, false),

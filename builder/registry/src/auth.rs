@@ -1,14 +1,15 @@
 //! Who we are to a registry: known challenges, tokens, and when to ask anew.
 //!
 //! Invariant: a secret goes to the registry its key names and to the token service that this registry names, nowhere
-//! else; one token is asked for once however many calls need it.
+//! else; one token is asked for once however many calls need it. Credentials that came from a file are read again when
+//! they are refused.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -115,20 +116,34 @@ impl TokenAnswer {
     }
 }
 
+/// From when on a token counts, in seconds since 1970, as it says itself. Nothing is verified: it only tells a clock that
+/// runs ahead from a wrong password.
+pub(crate) fn not_before(token: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        nbf: Option<i64>,
+    }
+    let claims = token.split('.').nth(1)?;
+    let json = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    serde_json::from_slice::<Claims>(&json).ok()?.nbf
+}
+
 type Cell = Arc<tokio::sync::Mutex<Option<Token>>>;
 type TokenKey = (String, String, Scopes);
 
 /// The state of one client.
 pub(crate) struct Authenticator {
-    credentials: Credentials,
+    credentials: Mutex<Credentials>,
     challenges: Mutex<HashMap<String, Challenge>>,
+    /// Whether a registry has answered yet.
+    met: Mutex<HashMap<String, Arc<tokio::sync::Mutex<bool>>>>,
     tokens: Mutex<HashMap<TokenKey, Cell>>,
 }
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authenticator")
-            .field("credentials", &self.credentials)
+            .field("credentials", &*lock(&self.credentials))
             .finish_non_exhaustive()
     }
 }
@@ -136,14 +151,38 @@ impl std::fmt::Debug for Authenticator {
 impl Authenticator {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self {
-            credentials,
+            credentials: Mutex::new(credentials),
             challenges: Mutex::default(),
+            met: Mutex::default(),
             tokens: Mutex::default(),
         }
     }
 
-    pub(crate) fn secret(&self, repository: &Repository) -> Option<&Secret> {
-        self.credentials.lookup(repository.registry(), repository.name())
+    pub(crate) fn secret(&self, repository: &Repository) -> Option<Secret> {
+        lock(&self.credentials).lookup(repository.registry(), repository.name()).cloned()
+    }
+
+    /// Reads the credentials' file again; a file that is broken or gone leaves what is known, which the registry then
+    /// refuses by itself. True when there is another secret for the repository than before.
+    pub(crate) fn read_again(&self, repository: &Repository) -> bool {
+        let before = self.secret(repository);
+        let read = lock(&self.credentials).read_again();
+        match read {
+            Some(Ok(credentials)) => *lock(&self.credentials) = credentials,
+            Some(Err(error)) => tracing::warn!(%error, "the credentials were refused and cannot be read again"),
+            None => {}
+        }
+        self.secret(repository) != before
+    }
+
+    /// Whether the registry has answered yet. Whoever finds that it has not holds the lock until it has: one request is
+    /// enough to learn what it asks for.
+    pub(crate) fn met(&self, origin: &Url) -> Arc<tokio::sync::Mutex<bool>> {
+        let mut met = lock(&self.met);
+        if met.len() >= CACHE_LIMIT {
+            met.clear();
+        }
+        Arc::clone(met.entry(key(origin)).or_default())
     }
 
     /// What the registry asked for last time.
@@ -162,6 +201,13 @@ impl Authenticator {
     /// The place of a token. Whoever holds its lock asks for the token; everybody else waits for it.
     pub(crate) fn cell(&self, origin: &Url, repository: &Repository, scopes: &Scopes) -> Cell {
         let mut tokens = lock(&self.tokens);
+        if *scopes == Scopes::pull(repository) {
+            // Whoever may push may read what was pushed: that saves a request.
+            let pushing = tokens.get(&(key(origin), repository.name().to_owned(), Scopes::push(repository)));
+            if let Some(cell) = pushing.filter(|cell| is_fresh(cell)) {
+                return Arc::clone(cell);
+            }
+        }
         if tokens.len() >= CACHE_LIMIT {
             tokens.clear();
         }
@@ -181,6 +227,11 @@ impl Authenticator {
             *slot = None;
         }
     }
+}
+
+fn is_fresh(cell: &Cell) -> bool {
+    let slot = cell.try_lock();
+    slot.is_ok_and(|slot| slot.as_ref().is_some_and(|token| token.fresh_until > Instant::now()))
 }
 
 fn key(origin: &Url) -> String {
@@ -211,6 +262,21 @@ mod tests {
             let answer: TokenAnswer = serde_json::from_str(json).unwrap();
             let token = answer.into_token(asked);
             assert_eq!(token.map(|token| (token.fresh_until - asked).as_secs()), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn tokens_say_from_when_they_count() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(not_before(&token(r#"{"nbf":1800000000,"exp":1}"#)), Some(1_800_000_000));
+        for other in [
+            token("{}"),
+            token(r#"{"nbf":"x"}"#),
+            token("no"),
+            "opaque".to_owned(),
+            "a.b.c".to_owned(),
+        ] {
+            assert_eq!(not_before(&other), None, "{other}");
         }
     }
 

@@ -13,9 +13,10 @@ use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::auth::{Authenticator, Scopes};
+use crate::context::{Context, Operation};
 use crate::credentials::Credentials;
 use crate::digest;
-use crate::error::{Context, Error, Operation};
+use crate::error::Error;
 use crate::options::ClientOptions;
 use crate::reference::{Reference, Repository};
 use crate::transport::{Body, Call, Follow, Transport};
@@ -117,14 +118,9 @@ impl Client {
     /// The digest that a tag has now; `None` when there is no such image. A registry that does not tell it in the
     /// header is asked for the manifest.
     pub async fn head_manifest(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
-        self.head(reference, true).await
-    }
-
-    pub(crate) async fn head(&self, reference: &Reference, retries: bool) -> Result<Option<Digest>, Error> {
         let repository = reference.to_repository();
         let tail = format!("manifests/{}", reference.locator());
         let mut call = self.request(Method::HEAD, Operation::HeadManifest, &repository, reference.to_string(), &tail)?;
-        call.retries = retries;
         call.headers.insert(ACCEPT, HeaderValue::from_static(MANIFEST_TYPES));
         let answer = self
             .transport
@@ -135,7 +131,7 @@ impl Client {
         match (answer.status, answer.digest()) {
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (StatusCode::OK, Some(digest)) => Ok(Some(digest)),
-            _ => match self.fetch(reference, retries).await {
+            _ => match self.manifest(reference).await {
                 Ok(fetched) => Ok(Some(fetched.digest)),
                 Err(Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error),
@@ -179,6 +175,11 @@ impl Client {
             call.url = next;
         }
         Ok(tags.into_iter().collect())
+    }
+
+    /// The body of a small document that no digest is known of.
+    pub(crate) async fn small_body(&self, call: &Call<'_>) -> Result<Bytes, Error> {
+        Ok(self.small(call, self.options().manifest_limit).await?.1)
     }
 
     /// Makes a call and reads its small answer, both within one retried attempt and the limit of a small request.

@@ -102,6 +102,8 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     entries: Vec<Entry>,
+    /// Where they were read, to be read again when a registry refuses them: a mounted Secret is rotated while we run.
+    file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -156,10 +158,10 @@ impl Credentials {
                 "the docker configuration keeps its credentials in a helper program, which is not used; write them into `auths`"
             );
         }
-        Ok(Self { entries })
+        Ok(Self { entries, file: None })
     }
 
-    /// Reads such a file.
+    /// Reads such a file. A client reads it again when a registry refuses what stood in it.
     pub fn from_file(path: &Path) -> Result<Self, CredentialsError> {
         let read = |source| CredentialsError::Read {
             path: path.to_owned(),
@@ -168,7 +170,15 @@ impl Credentials {
         let mut json = Vec::new();
         let file = std::fs::File::open(path).map_err(read)?;
         std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_LIMIT + 1), &mut json).map_err(read)?;
-        Self::from_docker_config(&json)
+        Ok(Self {
+            file: Some(path.to_owned()),
+            ..Self::from_docker_config(&json)?
+        })
+    }
+
+    /// What stands in the file now; `None` for credentials that came from no file.
+    pub(crate) fn read_again(&self) -> Option<Result<Self, CredentialsError>> {
+        self.file.as_deref().map(Self::from_file)
     }
 
     /// What a command line uses: `$REGISTRY_AUTH_FILE`, else `$DOCKER_CONFIG/config.json`, else
@@ -330,7 +340,7 @@ mod tests {
         };
         assert_eq!(password.expose(), "p:q", "only the first colon separates");
         let values: Vec<&str> = credentials.values().collect();
-        assert_eq!(values.len(), 9);
+        assert_eq!(values.len(), 8);
         assert!(["p:q", "refresh-me", "bearer-me"].iter().all(|value| values.contains(value)));
     }
 
@@ -353,6 +363,22 @@ mod tests {
             Credentials::from_docker_config(&vec![b' '; 2 << 20]),
             Err(CredentialsError::TooLarge)
         ));
+    }
+
+    #[test]
+    fn a_file_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let write = |password: &str| {
+            let json = serde_json::json!({"auths": {"r.example.com": {"username": "u", "password": password}}});
+            std::fs::write(&path, json.to_string()).unwrap();
+        };
+        write("old");
+        let before = Credentials::from_file(&path).unwrap();
+        write("new");
+        let after = before.read_again().unwrap().unwrap();
+        assert_ne!(before.lookup("r.example.com", "a"), after.lookup("r.example.com", "a"));
+        assert!(after.read_again().is_some() && Credentials::none().read_again().is_none());
     }
 
     #[test]

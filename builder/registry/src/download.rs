@@ -11,8 +11,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::answer::Answer;
 use crate::client::Client;
+use crate::context::{Context, Operation};
 use crate::digest::Verifier;
-use crate::error::{Context, Error, Operation};
+use crate::error::Error;
 use crate::reference::Repository;
 use crate::transport::{Call, Follow};
 
@@ -32,8 +33,11 @@ struct Download {
 }
 
 impl Client {
-    /// Is the blob in the repository? A redirect to a blob store on another host says yes.
+    /// Is the blob in the repository? One that the registry has refused a manifest for is not. A redirect to a blob store on another host says yes.
     pub async fn blob_exists(&self, repository: &Repository, digest: &Digest) -> Result<bool, Error> {
+        if self.transport.lacks(repository, digest) {
+            return Ok(false);
+        }
         let call = self.head_blob(repository, digest)?;
         Ok(self.transport.call(&call, tells_existence).await?.status != StatusCode::NOT_FOUND)
     }

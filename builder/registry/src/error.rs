@@ -9,79 +9,10 @@ use std::time::Duration;
 
 use oci_spec::image::Digest;
 
+use crate::context::Context;
 use crate::credentials::CredentialsError;
 use crate::layout::LayoutError;
-use crate::reference::{ReferenceError, Repository};
-
-/// What was being done, for messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Reading a manifest.
-    PullManifest,
-    /// Asking for a manifest's digest.
-    HeadManifest,
-    /// Reading a blob.
-    PullBlob,
-    /// Asking whether a blob is there.
-    HeadBlob,
-    /// Uploading or mounting a blob.
-    PushBlob,
-    /// Writing a manifest by its digest.
-    PushManifest,
-    /// Writing a tag.
-    PushTag,
-    /// Listing tags.
-    ListTags,
-}
-
-impl Operation {
-    /// Does it write?
-    pub fn is_push(self) -> bool {
-        matches!(self, Self::PushBlob | Self::PushManifest | Self::PushTag)
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::PullManifest => "pull manifest",
-            Self::HeadManifest => "look up",
-            Self::PullBlob => "pull blob of",
-            Self::HeadBlob => "look up blob of",
-            Self::PushBlob => "push blob to",
-            Self::PushManifest => "push manifest to",
-            Self::PushTag => "tag",
-            Self::ListTags => "list tags of",
-        })
-    }
-}
-
-/// Where an error happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Context {
-    /// What was being done.
-    pub operation: Operation,
-    /// The registry's host, with its port when one was written.
-    pub host: String,
-    /// The reference or repository, host included.
-    pub subject: String,
-}
-
-impl Context {
-    pub(crate) fn new(operation: Operation, repository: &Repository, subject: String) -> Self {
-        Self {
-            operation,
-            host: repository.registry().to_owned(),
-            subject,
-        }
-    }
-}
-
-impl fmt::Display for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.operation, self.subject)
-    }
-}
+use crate::reference::ReferenceError;
 
 /// Code and message of an OCI error document, made safe to print; empty when there was none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -204,6 +135,14 @@ pub enum Error {
         /// What the verifier said.
         cause: String,
     },
+    /// A redirect, an upload location or a token service leads from https to plain http.
+    #[error("{at}: the registry leads to {host} over plain http, which is refused; its external URL is probably misconfigured")]
+    PlainHttp {
+        /// Where.
+        at: Box<Context>,
+        /// The host it leads to.
+        host: String,
+    },
     /// The address policy forbids the connection.
     #[error("{at}: {denied}")]
     AddressDenied {
@@ -312,7 +251,7 @@ pub enum ErrorKind {
     Timeout,
     /// See [`Error::Protocol`] and [`Error::TooLarge`].
     Protocol,
-    /// See [`Error::TlsUntrusted`].
+    /// See [`Error::TlsUntrusted`] and [`Error::PlainHttp`].
     TlsUntrusted,
     /// See [`Error::AddressDenied`].
     AddressDenied,
@@ -346,7 +285,7 @@ impl Error {
             Self::Unavailable { .. } => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Protocol { .. } | Self::TooLarge { .. } => ErrorKind::Protocol,
-            Self::TlsUntrusted { .. } => ErrorKind::TlsUntrusted,
+            Self::TlsUntrusted { .. } | Self::PlainHttp { .. } => ErrorKind::TlsUntrusted,
             Self::AddressDenied { .. } => ErrorKind::AddressDenied,
             Self::HostNotAllowed { .. } => ErrorKind::HostNotAllowed,
             Self::DigestMismatch { .. } => ErrorKind::DigestMismatch,

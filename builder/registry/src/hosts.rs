@@ -15,8 +15,10 @@ use crate::reference::{DOCKER_HUB, valid_host};
 pub(crate) enum Refused {
     /// By the address policy.
     Address(AddressDenied),
-    /// By the rules for hosts and schemes; a sentence that names the host.
+    /// By the rules for hosts; a sentence that names the host.
     Host(String),
+    /// Because it would leave https; the host.
+    Plain(String),
 }
 
 /// The host rules of one client.
@@ -87,9 +89,7 @@ impl Hosts {
             return Ok(());
         }
         if next.scheme() == "http" && !(origin.scheme() == "http" && self.is_plain(next)) {
-            return Err(Refused::Host(format!(
-                "the registry leads to {host} over plain http, which is refused; its external URL is probably misconfigured"
-            )));
+            return Err(Refused::Plain(host));
         }
         match &self.allowed {
             Some(allowed) if !listed(allowed, next) => Err(Refused::Host(format!(

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use oci_spec::image::{Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest, MediaType, SCHEMA_VERSION};
 
 use crate::client::{Client, Fetched};
-use crate::error::{Context, Error, Operation};
+use crate::context::{Context, Operation};
+use crate::error::Error;
 use crate::reference::Reference;
 
 /// Indexes inside indexes, at most.

@@ -6,7 +6,8 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 
 use crate::address::AddressDenied;
-use crate::error::{Context, Error};
+use crate::context::Context;
+use crate::error::Error;
 
 /// Classifies an error of the HTTP client.
 pub(crate) fn error(at: &Context, error: reqwest::Error) -> Error {
@@ -22,6 +23,13 @@ pub(crate) fn error(at: &Context, error: reqwest::Error) -> Error {
         }
         if let Some(tls) = find::<rustls::Error>(current) {
             return tls_error(place, tls);
+        }
+        // What is no HTTP, or a head without end, does not get better by asking again.
+        if find::<hyper::Error>(current).is_some_and(hyper::Error::is_parse) {
+            return Error::Protocol {
+                at: place,
+                problem: cause(&error),
+            };
         }
         next = current.source();
     }

@@ -12,8 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use crate::client::Client;
+use crate::context::Context;
 use crate::digest;
-use crate::error::{Context, Error};
+use crate::error::Error;
 use crate::reference::Repository;
 
 /// Size of the pieces a file is read in.

@@ -1,15 +1,18 @@
-//! Getting tokens: the docker token protocol, and its OAuth2 form for refresh tokens.
+//! Getting tokens: the docker token protocol, and its OAuth2 form for refresh tokens; and what to do when a registry refuses
+//! one.
 //!
 //! Invariant: a secret is posted or sent only to a token service that has passed the host rules, and never along a redirect.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::answer::Answer;
-use crate::auth::{Authorization, Token, TokenAnswer};
-use crate::challenge::Challenge;
+use crate::auth::{self, Authorization, Token, TokenAnswer};
+use crate::challenge::{self, Challenge};
 use crate::credentials::Secret;
 use crate::error::{Error, Said};
 use crate::hosts::same_origin;
@@ -32,9 +35,9 @@ impl Transport {
         let secret = self.auth.secret(call.repository);
         let (realm, service) = match (challenge, secret) {
             (Challenge::Basic, Some(Secret::Basic { username, password })) => {
-                return Ok(Authorization::basic(username, password));
+                return Ok(Authorization::basic(&username, &password));
             }
-            (_, Some(Secret::Bearer(token))) => return Ok(Authorization::bearer(token)),
+            (_, Some(Secret::Bearer(token))) => return Ok(Authorization::bearer(&token)),
             (Challenge::Basic, _) => return Ok(None),
             (Challenge::Bearer { realm, service }, _) => (realm, service),
         };
@@ -44,7 +47,14 @@ impl Transport {
             return Ok(Authorization::bearer(&token.value));
         }
         let realm = self.realm(call, &realm)?;
-        let token = self.token(call, &realm, service.as_deref()).await?;
+        let token = match self.token(call, &realm, service.as_deref()).await {
+            // Once more, with what the file holds now: the secret may have been changed meanwhile.
+            Err(Error::Unauthorized { anonymous: false, .. } | Error::Denied { .. }) => {
+                self.auth.read_again(call.repository);
+                self.token(call, &realm, service.as_deref()).await?
+            }
+            other => other?,
+        };
         let header = Authorization::bearer(&token.value).ok_or_else(|| Error::Protocol {
             at: Box::new(call.at.clone()),
             problem: "the token service answers with a token that no header can carry".to_owned(),
@@ -69,7 +79,7 @@ impl Transport {
         let asked = Instant::now();
         let secret = self.auth.secret(call.repository);
         let mut secrets = Vec::new();
-        let request = if let Some(Secret::Identity(refresh)) = secret {
+        let request = if let Some(Secret::Identity(refresh)) = &secret {
             secrets.push(refresh.expose().to_owned());
             let mut form = url::form_urlencoded::Serializer::new(String::new());
             form.append_pair("grant_type", "refresh_token")
@@ -95,7 +105,7 @@ impl Transport {
                 }
             }
             let mut request = self.http(realm).get(url);
-            if let Some(Secret::Basic { username, password }) = secret
+            if let Some(Secret::Basic { username, password }) = &secret
                 && let Some(basic) = Authorization::basic(username, password)
             {
                 request = request.header(AUTHORIZATION, basic.header);
@@ -104,8 +114,10 @@ impl Transport {
             request
         };
         let at = || Box::new(call.at.clone());
+        self.rest(realm).await;
         let work = async {
             let response = request.send().await.map_err(|error| network::error(&call.at, error))?;
+            self.heed(realm, response.status(), response.headers());
             let answer = Answer {
                 status: response.status(),
                 headers: response.headers().clone(),
@@ -117,12 +129,16 @@ impl Transport {
             };
             match answer.status {
                 StatusCode::OK => {}
-                // The token services of several vendors answer a wrong password with 400 or 403.
+                // The token services of several vendors answer a wrong password with 400 or 403; one that denies
+                // somebody it knows says so.
                 StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    return Err(Error::Unauthorized {
-                        at: at(),
-                        anonymous: secret.is_none(),
-                        said: Said::default(),
+                    return Err(match answer.into_error(&call.at, secret.is_none()).await {
+                        Error::Denied { at, said } if said.0.starts_with("DENIED") => Error::Denied { at, said },
+                        _ => Error::Unauthorized {
+                            at: at(),
+                            anonymous: secret.is_none(),
+                            said: Said::default(),
+                        },
                     });
                 }
                 status if retry::is_transient(status) => {
@@ -146,5 +162,62 @@ impl Transport {
                 what: format!("the token service did not answer for {} s", self.options.request_timeout.as_secs()),
             })
         })
+    }
+
+    /// Learns what the registry wants. False when the same call would only be refused again.
+    pub(crate) async fn accept_challenge(
+        &self,
+        call: &Call<'_>,
+        sent: Option<Authorization>,
+        answer: &Answer,
+        first: bool,
+    ) -> Result<bool, Error> {
+        // A proxy on the way may refuse without saying what it wants.
+        let Some(wanted) = challenge::parse(&answer.headers).or_else(|| self.auth.challenge(&call.origin)) else {
+            return Ok(false);
+        };
+        let bearer = matches!(wanted, Challenge::Bearer { .. });
+        self.auth.remember(&call.origin, wanted);
+        Ok(match sent {
+            None if bearer => true,
+            None => self.auth.secret(call.repository).is_some(),
+            Some(Authorization { token: Some(token), .. }) if bearer => {
+                Self::not_yet(call, answer, token.expose())?;
+                self.auth.forget(&call.origin, call.repository, &call.scopes, &token).await;
+                let changed = self.auth.read_again(call.repository);
+                let fixed = matches!(self.auth.secret(call.repository), Some(Secret::Bearer(_)));
+                changed || first || !fixed
+            }
+            Some(_) => self.auth.read_again(call.repository) || first,
+        })
+    }
+
+    /// An error that asks for patience when the refused token is only to count later: the clocks differ, and another
+    /// token would count even later.
+    fn not_yet(call: &Call<'_>, answer: &Answer, token: &str) -> Result<(), Error> {
+        let Some(from) = auth::not_before(token) else { return Ok(()) };
+        let date = answer.header(DATE).and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let now = date.map_or_else(jiff::Timestamp::now, |date| date.timestamp()).as_second();
+        let Ok(wait @ 1..) = u64::try_from(from.saturating_sub(now)) else {
+            return Ok(());
+        };
+        Err(Error::Unavailable {
+            at: Box::new(call.at.clone()),
+            cause: format!("the token is valid only in {wait} s by its clock: the clocks of the registry and its token service differ"),
+            retry_after: Some(Duration::from_secs(wait)),
+        })
+    }
+
+    /// Forgets a token that was denied something; false when there is nothing newer to be had.
+    pub(crate) async fn renew(&self, call: &Call<'_>, sent: Option<Authorization>) -> bool {
+        let changed = self.auth.read_again(call.repository);
+        let Some(Authorization { token: Some(token), .. }) = sent else {
+            return changed;
+        };
+        self.auth.forget(&call.origin, call.repository, &call.scopes, &token).await;
+        match self.auth.secret(call.repository) {
+            Some(Secret::Bearer(_)) => changed,
+            secret => secret.is_some(),
+        }
     }
 }

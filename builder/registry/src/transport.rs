@@ -3,31 +3,31 @@
 //! Invariant: a credential is sent to the origin of the call only; every hop has passed [`Hosts::check`]; every wait
 //! ends at an idle limit, the deadline, or the caller's cancellation.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
+use oci_spec::image::Digest;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::{Authenticator, Authorization, Scopes};
-use crate::challenge;
-use crate::error::{Context, Error};
+use crate::context::Context;
+use crate::error::Error;
 use crate::hosts::{Hosts, Refused, is_loopback, same_origin};
 use crate::network;
 use crate::options::ClientOptions;
 use crate::reference::Repository;
-use crate::retry;
 use crate::source::BlobSource;
 
 /// Redirects followed in one call.
 const REDIRECTS: usize = 5;
-/// Answers 401 in a row before the credentials count as refused.
+/// Answers 401 in a row that a call is repeated after.
 const REFUSALS: usize = 2;
 
 /// The body of a request; it can be made again for a redirect, a new token or a retry.
@@ -76,6 +76,12 @@ pub(crate) struct Transport {
     pub(crate) auth: Authenticator,
     /// Pairs of repositories, from and to, between which the registry mounts nothing.
     pub(crate) failed_mounts: Mutex<HashSet<(Repository, Repository)>>,
+    /// Blobs that a registry refused a manifest for, although it may have said before that it has them.
+    pub(crate) lacking: Mutex<HashSet<(Repository, Digest)>>,
+    /// Until when a host wants to be left alone, by its origin: the wait of one call is the wait of all.
+    pub(crate) quiet: Mutex<HashMap<String, Instant>>,
+    /// Held while a list of referrers is rewritten, so that two of our own calls never race.
+    pub(crate) referrers: tokio::sync::Mutex<()>,
     /// Through the proxy of the environment, if there is one.
     proxied: reqwest::Client,
     /// Without: a proxy's loopback is not ours.
@@ -127,6 +133,9 @@ impl Transport {
             hosts,
             auth,
             failed_mounts: Mutex::default(),
+            lacking: Mutex::default(),
+            quiet: Mutex::default(),
+            referrers: tokio::sync::Mutex::default(),
             proxied,
             direct,
         })
@@ -174,42 +183,10 @@ impl Transport {
         answer.into_error(&call.at, anonymous).await
     }
 
-    /// Waits before the next attempt; false when none is left or the deadline would pass.
-    pub(crate) async fn pause(&self, at: &Context, attempt: u32, error: &Error) -> Result<bool, Error> {
-        let policy = &self.options.retry;
-        if attempt >= policy.attempts {
-            return Ok(false);
-        }
-        let delay = policy.delay(attempt, retry::random(), error.retry_after());
-        if self
-            .options
-            .deadline
-            .is_some_and(|deadline| std::time::Instant::now() + delay >= deadline)
-        {
-            return Ok(false);
-        }
-        tracing::debug!(%error, attempt, ?delay, "trying again");
-        self.guard(at, async {
-            tokio::time::sleep(delay).await;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Ends `work` at cancellation and at the deadline.
-    pub(crate) async fn guard<T>(&self, at: &Context, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let deadline = async {
-            match self.options.deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.options.cancel.cancelled() => Err(Error::Canceled { at: Box::new(at.clone()) }),
-            result = work => result,
-            () = deadline => Err(Error::Timeout { at: Box::new(at.clone()), what: "the deadline has passed".to_owned() }),
-        }
+    /// Has the registry refused a manifest because it lacks this blob?
+    pub(crate) fn lacks(&self, repository: &Repository, digest: &Digest) -> bool {
+        let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.contains(&(repository.clone(), digest.clone()))
     }
 
     /// Makes the call once, authenticated as the registry wants it. The answer may have any status.
@@ -217,40 +194,37 @@ impl Transport {
         self.guard(
             &call.at,
             Box::pin(async {
-                let mut refusals = 0;
+                let (mut refusals, mut denied) = (0, false);
+                let met = self.auth.met(&call.origin);
+                let mut first = Some(met.lock().await).filter(|met| !**met);
                 loop {
                     let authorization = self.authorization(call).await?;
                     let answer = self.follow(call, authorization.as_ref()).await?;
-                    if answer.status != StatusCode::UNAUTHORIZED || !same_origin(&call.origin, &answer.url) {
+                    if !same_origin(&call.origin, &answer.url) {
                         return Ok(answer);
                     }
-                    refusals += 1;
-                    let Some(challenge) = challenge::parse(&answer.headers) else {
-                        return Ok(answer);
+                    let again = match answer.status {
+                        StatusCode::UNAUTHORIZED => {
+                            refusals += 1;
+                            refusals <= REFUSALS && self.accept_challenge(call, authorization, &answer, refusals == 1).await?
+                        }
+                        // A token may be older than the rights that it stands for.
+                        StatusCode::FORBIDDEN if !denied => {
+                            denied = true;
+                            self.renew(call, authorization).await
+                        }
+                        _ => false,
                     };
-                    if refusals > REFUSALS || !self.accept_challenge(call, authorization, challenge).await {
+                    if let Some(mut met) = first.take() {
+                        *met = true;
+                    }
+                    if !again {
                         return Ok(answer);
                     }
                 }
             }),
         )
         .await
-    }
-
-    /// Learns what the registry wants. False when the same call would only be refused again.
-    async fn accept_challenge(&self, call: &Call<'_>, sent: Option<Authorization>, wanted: challenge::Challenge) -> bool {
-        let secret = self.auth.secret(call.repository);
-        let again = match (&wanted, &sent) {
-            (challenge::Challenge::Basic, Some(_)) => false,
-            (challenge::Challenge::Basic, None) => secret.is_some(),
-            (challenge::Challenge::Bearer { .. }, Some(Authorization { token: Some(token), .. })) => {
-                self.auth.forget(&call.origin, call.repository, &call.scopes, token).await;
-                !matches!(secret, Some(crate::credentials::Secret::Bearer(_)))
-            }
-            (challenge::Challenge::Bearer { .. }, _) => true,
-        };
-        self.auth.remember(&call.origin, wanted);
-        again
     }
 
     /// Sends the call, following redirects.
@@ -294,6 +268,7 @@ impl Transport {
 
     /// Sends one request and waits for the head of its answer.
     async fn send(&self, call: &Call<'_>, url: Url, credential: Option<&Authorization>) -> Result<Answer, Error> {
+        self.rest(&url).await;
         let sent = Arc::new(AtomicU64::new(0));
         let failed: Arc<Mutex<Option<Error>>> = Arc::default();
         let mut request = self
@@ -338,6 +313,7 @@ impl Transport {
             };
             match tokio::time::timeout(limit, &mut head).await {
                 Ok(Ok(response)) => {
+                    self.heed(&url, response.status(), response.headers());
                     return Ok(Answer {
                         status: response.status(),
                         headers: response.headers().clone(),
@@ -371,6 +347,7 @@ pub(crate) fn refused_error(at: &Context, refused: Refused) -> Error {
     match refused {
         Refused::Address(denied) => Error::AddressDenied { at, denied },
         Refused::Host(problem) => Error::HostNotAllowed { at, problem },
+        Refused::Plain(host) => Error::PlainHttp { at, host },
     }
 }
 

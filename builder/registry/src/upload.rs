@@ -6,15 +6,17 @@
 use std::sync::PoisonError;
 
 use oci_spec::image::Descriptor;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
 use crate::answer::Answer;
 use crate::auth::Scopes;
 use crate::client::Client;
+use crate::context::{Context, Operation};
 use crate::download::tells_existence;
-use crate::error::{Context, Error, ErrorKind, Missing, Operation, Said};
+use crate::error::{Error, ErrorKind, Missing, Said};
+use crate::range;
 use crate::reference::Repository;
 use crate::source::BlobSource;
 use crate::transport::{Body, Call};
@@ -45,8 +47,22 @@ struct Upload<'a> {
     repository: &'a Repository,
     source: &'a BlobSource,
     at: Context,
+    ask: Ask,
+    /// There has been an attempt before.
+    tried: bool,
     /// Content has been sent at least once: a blob that appears is then ours.
     sent: bool,
+}
+
+/// When the registry is asked whether it has a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Before anything is sent, and after every failure.
+    First,
+    /// After a failure only: the blob is small and probably new.
+    AfterFailure,
+    /// Never: the registry has said that it has the blob, and then that it has not.
+    Never,
 }
 
 impl Client {
@@ -58,20 +74,45 @@ impl Client {
         source: &BlobSource,
         mount_from: Option<&Repository>,
     ) -> Result<PushOutcome, Error> {
+        self.push_blob_asking(repository, source, mount_from, Ask::First).await
+    }
+
+    /// The same for a small blob that is probably new, such as a configuration: it is sent without asking for it first.
+    pub async fn push_new_blob(&self, repository: &Repository, source: &BlobSource) -> Result<PushOutcome, Error> {
+        self.push_blob_asking(repository, source, None, Ask::AfterFailure).await
+    }
+
+    async fn push_blob_asking(
+        &self,
+        repository: &Repository,
+        source: &BlobSource,
+        mount_from: Option<&Repository>,
+        ask: Ask,
+    ) -> Result<PushOutcome, Error> {
         let subject = format!("{repository}@{}", source.digest());
         let at = Context::new(Operation::PushBlob, repository, subject);
-        let mount_from = mount_from.filter(|from| from.registry() == repository.registry() && *from != repository);
+        let lacking = self.transport.lacks(repository, source.digest());
+        let ask = if lacking { Ask::Never } else { ask };
+        let mount_from = mount_from.filter(|from| !lacking && from.registry() == repository.registry() && *from != repository);
         let mut upload = Upload {
             client: self,
             repository,
             source,
             at,
+            ask,
+            tried: false,
             sent: false,
         };
         let mut attempt = 1;
         loop {
             let error = match upload.once(mount_from).await {
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => {
+                    if lacking {
+                        let mut all = self.transport.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+                        all.remove(&(repository.clone(), source.digest().clone()));
+                    }
+                    return Ok(outcome);
+                }
                 Err(error) => error,
             };
             if !error.retryable() || !self.transport.pause(&upload.at, attempt, &error).await? {
@@ -97,7 +138,13 @@ impl Client {
 
 impl<'a> Upload<'a> {
     async fn once(&mut self, mount_from: Option<&Repository>) -> Result<PushOutcome, Error> {
-        if self.exists().await? {
+        let asks = match self.ask {
+            Ask::First => true,
+            Ask::AfterFailure => self.tried,
+            Ask::Never => false,
+        };
+        self.tried = true;
+        if asks && self.exists().await? {
             return Ok(if self.sent { self.uploaded() } else { PushOutcome::Existing });
         }
         let session = match self.start(mount_from).await? {
@@ -106,8 +153,16 @@ impl<'a> Upload<'a> {
         };
         match self.transfer(session).await {
             Ok(()) => Ok(self.uploaded()),
-            // These say nothing about the registry's state, or forbid to ask.
-            Err(error) if matches!(error.kind(), ErrorKind::Canceled | ErrorKind::Io) => Err(error),
+            // These say that nothing was done, forbid to ask, or say that the registry's word is not to be trusted.
+            Err(error)
+                if self.ask == Ask::Never
+                    || matches!(
+                        error.kind(),
+                        ErrorKind::Canceled | ErrorKind::Io | ErrorKind::DigestMismatch | ErrorKind::RateLimited
+                    ) =>
+            {
+                Err(error)
+            }
             Err(error) => match self.exists().await {
                 Ok(true) => Ok(self.uploaded()),
                 // The first error says why; that the registry cannot be asked either adds nothing.
@@ -222,14 +277,14 @@ impl<'a> Upload<'a> {
             call.headers
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             if offset > 0 {
-                call.headers.insert(CONTENT_RANGE, range(offset, size));
+                call.headers.insert(CONTENT_RANGE, range::content(offset, size));
             }
             call.body = Body::Blob(self.source.clone(), offset);
             call.patience = transport.options.commit_timeout;
             let error = match transport.exchange(&call).await {
                 Ok(answer) if answer.status.is_success() => {
                     session = self.location(&call, &answer)?;
-                    let stands = received(&answer).unwrap_or(size);
+                    let stands = range::received(&answer).unwrap_or(size);
                     if stands == size {
                         return Ok(session);
                     }
@@ -265,7 +320,7 @@ impl<'a> Upload<'a> {
             return None;
         }
         let next = self.location(&call, &answer).unwrap_or_else(|_| session.clone());
-        Some((next, received(&answer)?))
+        Some((next, range::received(&answer)?))
     }
 
     /// Closes the session with the digest. Anything but 201 must be proven by the blob being there.
@@ -317,45 +372,5 @@ impl<'a> Upload<'a> {
             },
             error => error,
         }
-    }
-}
-
-/// `first-last` of what is sent.
-fn range(offset: u64, size: u64) -> HeaderValue {
-    let text = format!("{offset}-{}", size.saturating_sub(1));
-    HeaderValue::from_str(&text).expect("invariant: digits are a valid header")
-}
-
-/// How many bytes a session holds, from `Range: 0-<last>` with or without a unit. `0-0` is the answer of most
-/// registries for an empty session, so it counts as none: one byte sent twice is refused and restarts the session.
-fn received(answer: &Answer) -> Option<u64> {
-    parse_received(answer.header(RANGE)?)
-}
-
-fn parse_received(text: &str) -> Option<u64> {
-    let text = text.strip_prefix("bytes=").unwrap_or(text);
-    let last: u64 = text.strip_prefix("0-")?.trim().parse().ok()?;
-    Some(if last == 0 { 0 } else { last.checked_add(1)? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        let table = [
-            ("0-0", Some(0)),
-            ("0-1", Some(2)),
-            ("bytes=0-1023", Some(1024)),
-            ("0-18446744073709551615", None),
-            ("5-9", None),
-            ("0--1", None),
-            ("", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(parse_received(text), expected, "{text}");
-        }
-        assert_eq!(range(5, 10), "5-9");
     }
 }

@@ -170,7 +170,7 @@ async fn once(
 
 async fn configuration(target: &Target<'_>, bytes: Vec<u8>) -> Result<(String, u64), Error> {
     let source = BlobSource::from_bytes(bytes);
-    target.client.push_blob(target.repository, &source, None).await?;
+    target.client.push_new_blob(target.repository, &source).await?;
     // It is no layer, so it does not count as one.
     Ok((source.digest().to_string(), 0))
 }

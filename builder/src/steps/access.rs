@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use robotimage_crds::build::{PlanPlatform, paths};
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{AddressPolicy, Client, ClientOptions, Context, Credentials, Error, ErrorKind, Operation, RetryPolicy};
+use robotimage_registry::{AddressPolicy, Client, ClientOptions, Context, Credentials, Error, ErrorKind, Missing, Operation, RetryPolicy};
 use tokio_util::sync::CancellationToken;
 
 use super::root::Root;
@@ -45,6 +45,8 @@ pub fn failure(error: &Error, side: Side) -> Failure {
     };
     let reason = match error.kind() {
         ErrorKind::Unauthorized => denied(Reason::PushUnauthorized),
+        // A registry that takes upload sessions and then knows none of them.
+        ErrorKind::NotFound if matches!(error, Error::NotFound { what: Missing::Upload, .. }) => Reason::RegistryProtocol,
         ErrorKind::Denied | ErrorKind::NotFound => denied(Reason::PushDenied),
         ErrorKind::PlatformMissing => denied(Reason::RegistryProtocol),
         ErrorKind::RateLimited => Reason::RegistryRateLimited,
@@ -94,6 +96,7 @@ fn context(error: &Error) -> Option<&Context> {
         | Error::Timeout { at, .. }
         | Error::Protocol { at, .. }
         | Error::TlsUntrusted { at, .. }
+        | Error::PlainHttp { at, .. }
         | Error::AddressDenied { at, .. }
         | Error::HostNotAllowed { at, .. }
         | Error::DigestMismatch { at, .. }
