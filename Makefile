@@ -21,7 +21,7 @@ demo: prerequisites ## a robot goes from git to a running image on a real cluste
 	@$(TESTBED) demo
 
 ##@ Check it
-.PHONY: test lint unit suites
+.PHONY: test lint unit suites campaign
 test: prerequisites lint unit suites ## everything: lint, unit and contract tests, suites against the real parts
 lint: chart-drift crds-drift ## formatting, clippy without a warning, generated files, the chart
 	$(CARGO) fmt --all --check
@@ -31,6 +31,8 @@ unit: ## unit, property and contract tests: nothing but cargo is needed
 	$(CARGO) test --workspace --locked
 suites: parts ## the suites that need real parts; `make suites ONLY=name` runs those whose name holds it
 	@scripts/suites $(ONLY)
+campaign: parts ## 1000 pushes over connections that break; ROBOTIMAGE_PUSHES=n, ROBOTIMAGE_SEED=s and ROBOTIMAGE_PUSH=i repeat
+	ROBOTIMAGE_PUSHES=$${ROBOTIMAGE_PUSHES:-1000} $(CARGO) test --locked --package robotimage-tests --test registry a_campaign -- --ignored --nocapture
 
 ##@ Generate
 .PHONY: crds crds-drift chart chart-drift golden

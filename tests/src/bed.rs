@@ -92,6 +92,7 @@ impl Bed {
         // All that may have to be built first, so that starting is only starting.
         let (debian, busybox, rcc) = (base::debian(cache)?, image::busybox(cache)?, rcc::all(cache)?);
         parts::registry(cache)?;
+        parts::registry_two(cache)?;
         let node = Node::start(
             cache,
             node::Options {

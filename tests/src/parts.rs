@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, sha256};
 use crate::error::{Error, Result};
 use crate::process::run;
 
@@ -58,6 +58,9 @@ const COREDNS: Tool = Tool {
     note: "about 2 min the first time",
 };
 
+/// Version and SHA-256 of Debian's package of distribution 2.8.
+const DISTRIBUTION_TWO: (&str, &str) = ("2.8.2+ds1-1", "a9bd06c0e006854608f8469b4371743f40604ad90975532bb3b7ceeb72fe2913");
+
 /// Folder of the multi-call binary with one link a program: etcd 3.6 and all of Kubernetes.
 pub fn kubenode(cache: &Cache) -> Result<PathBuf> {
     let files = [
@@ -105,6 +108,43 @@ fn kubernetes_flags() -> String {
 /// The reference registry, distribution v3.
 pub fn registry(cache: &Cache) -> Result<PathBuf> {
     install(cache, &REGISTRY)
+}
+
+/// The reference registry of the 2.8 line, which much of the world still runs, as Debian packages it. Its sources no
+/// longer build: a module that they need is gone.
+pub fn registry_two(cache: &Cache) -> Result<PathBuf> {
+    let (version, checksum) = DISTRIBUTION_TWO;
+    let folder = cache.artifact("registry-two", &[version.as_bytes(), checksum.as_bytes()], "a few seconds", |out| {
+        let mut download = Command::new("apt-get");
+        let package = format!("docker-registry={version}");
+        // As root it would drop its rights, and then not be able to write here.
+        download.args(["--quiet", "--option", "APT::Sandbox::User=root", "download", &package]);
+        download.current_dir(out);
+        let what = "download of docker-registry 2.8";
+        if run(what, &mut download).is_err() {
+            // The package lists of a fresh machine are empty, and old ones name what is no longer there.
+            run("refresh of the package lists", Command::new("apt-get").args(["--quiet", "update"]))?;
+            run(what, &mut download)?;
+        }
+        let file = out.join(format!("docker-registry_{version}_amd64.deb"));
+        let found = sha256(&file)?;
+        if found != checksum {
+            return Err(Error::Checksum {
+                path: file,
+                expected: checksum.into(),
+                found,
+            });
+        }
+        let tree = out.join("tree");
+        run(
+            "unpacking of docker-registry",
+            Command::new("dpkg-deb").arg("--extract").arg(&file).arg(&tree),
+        )?;
+        fs::rename(tree.join("usr/bin/docker-registry"), out.join("registry")).map_err(Error::io("rename", &tree))?;
+        fs::remove_dir_all(&tree).map_err(Error::io("remove", &tree))?;
+        fs::remove_file(&file).map_err(Error::io("remove", &file))
+    })?;
+    Ok(folder.join("registry"))
 }
 
 /// A registry client to load images with and to compare with.

@@ -1,5 +1,5 @@
-//! A real registry (distribution v3), with or without TLS and a password; it can be stopped, started again on the
-//! same port, frozen and slowed.
+//! A real registry (distribution v3 unless another is asked for), with or without TLS, a password or a token service; it
+//! can be stopped, started again on the same port, frozen and slowed.
 //!
 //! Invariant: address, data and logins outlive a stop, so "down and back again" is one registry.
 
@@ -20,6 +20,18 @@ use crate::process::{Identity, Part, Place, Spec, ready, run};
 use crate::secret::Login;
 use crate::site::Site;
 
+/// Which program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Make {
+    /// distribution v3.
+    #[default]
+    Three,
+    /// distribution 2.8.
+    Two,
+    /// `crane registry serve`: plain http for everybody.
+    Crane,
+}
+
 /// How a registry is to be.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
@@ -31,6 +43,10 @@ pub struct RegistryOptions {
     pub tls: bool,
     /// Who may enter; everybody when absent.
     pub login: Option<Login>,
+    /// What its configuration says under `auth` instead, such as [`crate::tokenservice::TokenService::configuration`].
+    pub auth: Option<Value>,
+    /// Which program.
+    pub make: Make,
 }
 
 impl RegistryOptions {
@@ -74,13 +90,14 @@ pub struct RegistryAddress {
 #[derive(Debug)]
 pub struct Registry {
     at: RegistryAddress,
+    /// What it says when it listens.
+    line: String,
     part: Part,
 }
 
 impl Registry {
     /// Starts one and waits until it answers.
     pub async fn start(cache: &Cache, site: &Site, options: RegistryOptions) -> Result<Self> {
-        let program = parts::registry(cache)?;
         let folder = site.folder.join(format!("registry-{}", options.name));
         let storage = folder.join("storage");
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
@@ -90,10 +107,22 @@ impl Registry {
         let config = configuration(site, &options, &address, &folder)?;
         let config_path = folder.join("config.json");
         fs::write(&config_path, config.to_string()).map_err(Error::io("write", &config_path))?;
+        let (program, args) = match options.make {
+            Make::Three => (parts::registry(cache)?, vec!["serve".into(), config_path.display().to_string()]),
+            Make::Two => (parts::registry_two(cache)?, vec!["serve".into(), config_path.display().to_string()]),
+            Make::Crane => {
+                let words = ["registry", "serve", "--address", &address, "--disk", &storage.display().to_string()];
+                (parts::crane(cache)?, words.map(str::to_owned).to_vec())
+            }
+        };
+        let line = match options.make {
+            Make::Three | Make::Two => format!("listening on {address}"),
+            Make::Crane => format!("serving on port {port}"),
+        };
         let spec = Spec {
             name: format!("registry-{}", options.name),
             program,
-            args: vec!["serve".into(), config_path.display().to_string()],
+            args,
             // It would look for a collector of traces otherwise, and fill its log.
             env: BTreeMap::from([("OTEL_TRACES_EXPORTER".into(), "none".into())]),
             log: site.folder.join("log").join(format!("registry-{}.log", options.name)),
@@ -111,6 +140,7 @@ impl Registry {
         };
         let mut registry = Self {
             at,
+            line,
             part: Part::start(spec)?,
         };
         match registry.wait().await {
@@ -165,9 +195,8 @@ impl Registry {
 
     async fn wait(&self) -> Result<()> {
         // A connection alone proves nothing: somebody else may listen on that port while ours is failing to.
-        let line = format!("listening on {}", self.at.address);
         let listening = async || {
-            if self.part.has_said(&line) {
+            if self.part.has_said(&self.line) {
                 Ok(())
             } else {
                 Err("it does not listen yet".to_owned())
@@ -257,7 +286,9 @@ fn configuration(site: &Site, options: &RegistryOptions, address: &str, folder: 
         "storage": {"filesystem": {"rootdirectory": folder.join("storage")}, "delete": {"enabled": true}},
         "http": http,
     });
-    if let Some(login) = &options.login {
+    if let Some(auth) = &options.auth {
+        config["auth"] = auth.clone();
+    } else if let Some(login) = &options.login {
         let path = folder.join("htpasswd");
         fs::write(&path, htpasswd(login)?).map_err(Error::io("write", &path))?;
         config["auth"] = json!({"htpasswd": {"realm": "testbed", "path": path}});
