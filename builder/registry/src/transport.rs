@@ -100,10 +100,15 @@ impl Transport {
             }
             roots.extend(certificates);
         }
+        // All requests to a host share one connection there; if it falls silent, it must be given up before they are, or
+        // every new attempt would wait on it again.
+        let probe = options.idle_timeout.min(options.request_timeout) / 4;
         let build = |proxy: bool, platform_roots: bool| {
             let mut builder = reqwest::Client::builder()
                 .user_agent(&options.user_agent)
                 .connect_timeout(options.connect_timeout)
+                .http2_keep_alive_interval(probe)
+                .http2_keep_alive_timeout(probe)
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .dns_resolver(options.address_policy.resolver());

@@ -300,9 +300,8 @@ async fn passwords() {
     );
 }
 
-#[tokio::test]
-#[ignore = "needs the real registry: make test runs it"]
-async fn certificates() {
+/// A registry with TLS, and the authority that signs its certificate, PEM.
+fn with_tls() -> (Setup, Vec<u8>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -310,10 +309,18 @@ async fn certificates() {
     let authority = rcgen::CertifiedIssuer::self_signed(parameters.clone(), authority_key).unwrap();
     parameters.is_ca = rcgen::IsCa::NoCa;
     let certificate = parameters.signed_by(&key, &authority).unwrap();
-    let registry = RealRegistry::start(&Setup {
+    let setup = Setup {
         password: false,
         tls: Some((certificate.pem(), key.serialize_pem())),
-    });
+    };
+    (setup, authority.pem().into_bytes())
+}
+
+#[tokio::test]
+#[ignore = "needs the real registry: make test runs it"]
+async fn certificates() {
+    let (setup, authority) = with_tls();
+    let registry = RealRegistry::start(&setup);
     let (repository, image) = (repository(&registry, "robots/a"), image(7));
     let trusting = |bundle: Vec<Vec<u8>>| {
         let options = ClientOptions {
@@ -323,9 +330,7 @@ async fn certificates() {
         };
         Client::new(options, Credentials::none()).unwrap()
     };
-    push(&trusting(vec![authority.pem().into_bytes()]), &repository, &image)
-        .await
-        .unwrap();
+    push(&trusting(vec![authority]), &repository, &image).await.unwrap();
     let error = push(&trusting(Vec::new()), &repository, &image).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TlsUntrusted, "{error:?}");
     assert!(error.to_string().contains("CA bundle"), "{error}");

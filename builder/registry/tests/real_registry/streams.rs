@@ -1,15 +1,27 @@
 //! Large content, and connections that break in the middle of it.
 
-use robotimage_registry::{BlobSource, Client, ClientOptions, Credentials, Descriptor, Digest, MediaType, PushOutcome, Repository};
+use std::time::Duration;
+
+use robotimage_registry::{
+    BlobSource, Client, ClientOptions, Credentials, Descriptor, Digest, MediaType, PushOutcome, Repository, RetryPolicy,
+};
 
 use crate::registry::{RealRegistry, Setup};
-use crate::{client, image, options, repository, source};
+use crate::{client, image, options, repository, source, with_tls};
 
 /// Digest of 300 MiB of zero bytes.
 const ZEROS: &str = "sha256:17a88af83717f68b8bd97873ffcf022c8aed703416fe9b08e0fa9e3287692bf0";
 
-/// Forwards to the registry; the first connection is cut after this many bytes from the client.
-async fn cutting_proxy(target: String, limit: u64) -> String {
+/// How the first connection through a proxy ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Cut,
+    /// It stays open, and nothing comes any more.
+    Silent,
+}
+
+/// Forwards to the registry; the first connection ends after this many bytes from the client.
+async fn breaking_proxy(target: String, limit: u64, end: End) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -24,6 +36,9 @@ async fn cutting_proxy(target: String, limit: u64) -> String {
                     _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
                     _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
                 }
+                if end == End::Silent && most != u64::MAX {
+                    std::future::pending::<()>().await;
+                }
             });
         }
     });
@@ -37,7 +52,7 @@ async fn a_cut_connection_does_not_lose_an_upload() {
     let image = image(10);
     let large = &image.layers[1];
     for (number, limit) in [1_000_000, u64::MAX].into_iter().enumerate() {
-        let proxy = cutting_proxy(registry.host.clone(), 2_000_000).await;
+        let proxy = breaking_proxy(registry.host.clone(), 2_000_000, End::Cut).await;
         let patching = Client::new(
             ClientOptions {
                 single_put_limit: limit,
@@ -55,10 +70,38 @@ async fn a_cut_connection_does_not_lose_an_upload() {
             large.size()
         );
         // The same cut while reading.
-        let proxy = cutting_proxy(registry.host.clone(), 150).await;
+        let proxy = breaking_proxy(registry.host.clone(), 150, End::Cut).await;
         let through = Repository::parse(&format!("{proxy}/robots/cut{number}")).unwrap();
         client().blob_bytes(&through, large, 10_000_000).await.unwrap();
     }
+}
+
+#[tokio::test]
+#[ignore = "needs the real registry: make test runs it"]
+async fn a_connection_that_falls_silent_is_given_up() {
+    let (setup, authority) = with_tls();
+    let registry = RealRegistry::start(&setup);
+    // Over TLS all requests share one connection, so a new attempt on the silent one would not help.
+    let proxy = breaking_proxy(registry.host.clone(), 20_000, End::Silent).await;
+    let limit = Duration::from_secs(1);
+    let options = ClientOptions {
+        ca_bundle_pem: vec![authority],
+        tls_hosts: vec![proxy.clone()],
+        idle_timeout: limit,
+        request_timeout: limit,
+        commit_timeout: limit,
+        retry: RetryPolicy {
+            attempts: 3,
+            base: Duration::from_millis(10),
+            ..RetryPolicy::default()
+        },
+        ..ClientOptions::default()
+    };
+    let client = Client::new(options, Credentials::none()).unwrap();
+    let (through, image) = (Repository::parse(&format!("{proxy}/robots/silent")).unwrap(), image(11));
+    let large = &image.layers[1];
+    let outcome = client.push_blob(&through, &source(&image, large), None).await.unwrap();
+    assert_eq!(outcome, PushOutcome::Uploaded { bytes: large.size() });
 }
 
 /// The most memory this process has held, in KiB.
