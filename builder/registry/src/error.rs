@@ -186,10 +186,12 @@ pub enum Error {
         offered: String,
     },
     /// The tag exists with other content and the registry forbids moving it.
-    #[error("{at}: the tag exists with another image and is immutable; choose another tag{said}")]
+    #[error("{at}: the tag exists with another image and is immutable; choose another tag; the new image is there as {digest}{said}")]
     TagImmutable {
         /// Where.
         at: Box<Context>,
+        /// The manifest that the tag was to name; the repository holds it.
+        digest: Digest,
         /// The registry's words.
         said: Said,
     },

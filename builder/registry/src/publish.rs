@@ -68,7 +68,7 @@ impl Client {
         let call = self.put(Operation::PushManifest, repository, &reference, bytes.clone(), media_type)?;
         let (mut attempt, mut listed, mut ask) = (1, false, false);
         loop {
-            let written = if ask { None } else { Some(self.write(&call).await) };
+            let written = if ask { None } else { Some(self.write(&call, &digest).await) };
             let error = match written {
                 Some(Ok(Accepted { digest: Some(other), .. })) if other != digest => {
                     return Err(Error::DigestMismatch {
@@ -104,7 +104,7 @@ impl Client {
     }
 
     /// Sends a manifest once.
-    async fn write(&self, call: &Call<'_>) -> Result<Accepted, Error> {
+    async fn write(&self, call: &Call<'_>, digest: &Digest) -> Result<Accepted, Error> {
         let answer = self.transport.exchange(call).await?;
         if answer.status.is_success() {
             let created = answer.status == StatusCode::CREATED;
@@ -123,6 +123,7 @@ impl Client {
         Err(match error {
             error if call.at.operation == Operation::PushTag && refusal && immutable(&error) => Error::TagImmutable {
                 at: Box::new(call.at.clone()),
+                digest: digest.clone(),
                 said: words(error),
             },
             error => error,
@@ -178,7 +179,7 @@ impl Client {
         let call = self.put(Operation::PushTag, repository, &reference, bytes, media_type)?;
         let mut attempt = 1;
         loop {
-            let error = match self.write(&call).await {
+            let error = match self.write(&call, &digest).await {
                 // The registry's own word; the manifest itself has been read back before.
                 Ok(Accepted { digest: Some(named), .. }) if named == digest => return Ok(()),
                 Ok(_) => return self.prove(&call.at, &reference, &digest).await,

@@ -173,6 +173,15 @@ async fn run(case: Case, kind: Kind, step: Step, form: Form) -> String {
     if matches!(kind, Kind::Unauthorized | Kind::Denied | Kind::NameUnknown) {
         assert!(hits.len() <= STORM, "{} requests", hits.len());
     }
+    if matches!(kind, Kind::Unauthorized | Kind::Denied) {
+        let most = if kind == Kind::Unauthorized { 3 } else { 2 };
+        // All uploads are opened at one address, and many requests wait for one token.
+        for hit in hits.iter().filter(|hit| hit.method != "POST" && hit.door == Door::Registry) {
+            let same = hits.iter().filter(|other| other.method == hit.method && other.target == hit.target);
+            let count = same.count();
+            assert!(count <= most, "{count} times {} {}", hit.method, hit.target);
+        }
+    }
     if kind == Kind::Lost && step == Step::PutBlob {
         let sent = seen.iter().filter(|seen| seen.method == "PUT" && seen.status == Some(201));
         let mut digests: Vec<&str> = sent.filter_map(|seen| seen.target.split("digest=").nth(1)).collect();

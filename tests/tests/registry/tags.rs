@@ -42,6 +42,7 @@ pub(crate) async fn immutable_and_other(ground: Arc<Ground>, name: String) -> St
         (ErrorKind::TagImmutable, Reason::TagImmutable),
         "{error}"
     );
+    assert!(error.to_string().contains(second.digest().as_ref()), "{error}");
     let stored = ground.repository(&case.stored_name());
     let by_digest = ground.direct.manifest(&stored.with_digest(&second.digest())).await.unwrap();
     assert!(by_digest.bytes == second.manifest);
