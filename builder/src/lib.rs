@@ -9,6 +9,7 @@
 //! * [`source`]: a commit of a git repository as a folder.
 //! * [`image`]: base facts, keys, layers, configuration and manifest.
 //! * [`leak`]: looking for secrets in what is about to be published.
+//! * [`reuse`]: what need not be made again, and the plan that follows.
 //! * [`steps`]: fetch, resolve and publish as a pod runs them.
 //! * [`cli`]: the command line.
 //! * [`failure`]: what every error becomes at the edge: a reason, a message, an exit code.
@@ -21,6 +22,7 @@ pub mod failure;
 pub mod image;
 pub mod leak;
 pub mod rcc;
+pub mod reuse;
 pub mod robot;
 pub mod source;
 pub mod steps;

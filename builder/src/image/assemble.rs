@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use robotimage_crds::build::LayerReport;
+use robotimage_registry::Repository;
 
 use super::oci::{CONFIG, Descriptor, MANIFEST, Manifest, digest, to_bytes};
 use super::run::{RunSpec, Step, config};
@@ -48,6 +49,8 @@ pub enum Content {
     Base,
     /// In the target repository, below the previous image.
     Previous,
+    /// In another repository of the target's registry.
+    Elsewhere(Repository),
     /// In a file.
     File(PathBuf),
 }

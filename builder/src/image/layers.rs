@@ -207,7 +207,7 @@ impl Spool<'_> {
 }
 
 /// What an error of the layer writer means; `blame` is for content that no layer can hold.
-fn failure(error: &robotimage_layer::Error, blame: Reason) -> Failure {
+pub(super) fn failure(error: &robotimage_layer::Error, blame: Reason) -> Failure {
     use robotimage_layer::Error;
     let full = |source: &std::io::Error| matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let reason = match error {

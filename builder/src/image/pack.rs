@@ -4,16 +4,17 @@
 //! written does not show in the image.
 
 use std::cmp::Reverse;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use robotimage_crds::reason::Reason;
-use robotimage_layer::LayerBuilder;
+use robotimage_layer::{LayerBuilder, WriteOptions};
 
 use super::assemble::{Content, Image, ImageLayer, Role, assemble, base_layers};
 use super::layers::{self, Code, Draft, Spool};
-use super::run::RunSpec;
+use super::oci::Run;
+use super::run::{RunSpec, config};
 use super::{HOME, Recipe, Reused, survey};
 use crate::environment::SEALED_PATH;
 use crate::environment::home::{RuntimeHome, add_runtime_home};
@@ -34,7 +35,7 @@ pub struct Parts<'a> {
     pub launcher: &'a Path,
     /// The sealed environment on disk; not needed when its layers are reused.
     pub environment: Option<&'a Path>,
-    /// Layers of the previous image.
+    /// Layers of other images that are taken over.
     pub reused: &'a [Reused],
 }
 
@@ -67,7 +68,12 @@ impl Recipe {
         let mut layers: Vec<Option<ImageLayer>> = self.below(parts.reused).into_iter().map(Some).collect();
         for slot in self.slots(parts, &spool.cancel)? {
             match slot {
-                Slot::Reused(layer) => layers.push(Some(layer)),
+                Slot::Reused(layer) => {
+                    if matches!(layer.content, Content::Elsewhere(_)) {
+                        done(&layer)?;
+                    }
+                    layers.push(Some(layer));
+                }
                 Slot::Draft(drafted) => {
                     drafts.push((layers.len(), drafted));
                     layers.push(None);
@@ -83,7 +89,45 @@ impl Recipe {
             done(&layer)?;
             layers[place] = Some(layer);
         }
-        let spec = RunSpec {
+        Ok(self.image(layers.into_iter().flatten().collect()))
+    }
+
+    /// A layer as it will be, without keeping its bytes; none when the image has no such layer. Blocks; for roles that need no
+    /// environment.
+    pub fn measure(&self, role: Role, parts: &Parts<'_>, cancel: &Arc<AtomicBool>) -> Result<Option<ImageLayer>, Failure> {
+        let Some(Drafted { part, draft, .. }) = self.drafts(role, parts, cancel)?.pop() else {
+            return Ok(None);
+        };
+        let options = WriteOptions {
+            cancel: Some(Arc::clone(cancel)),
+            ..WriteOptions::default()
+        };
+        let written = draft
+            .layer
+            .write(self.codec(), &options, std::io::sink())
+            .map_err(|error| layers::failure(&error, draft.blame))?;
+        let key = self.layer_key(role);
+        Ok(Some(ImageLayer::written(
+            role,
+            key.as_deref(),
+            part.as_deref(),
+            &written,
+            PathBuf::new(),
+        )))
+    }
+
+    /// The image of these layers, from the bottom; those above the base must be sorted by role.
+    pub fn image(&self, layers: Vec<ImageLayer>) -> Image {
+        self.spec(|spec| assemble(spec, &self.annotations, layers))
+    }
+
+    /// How the image will be run.
+    pub fn run(&self) -> Run {
+        self.spec(|spec| config(spec, &[])).config
+    }
+
+    fn spec<T>(&self, with: impl FnOnce(&RunSpec<'_>) -> T) -> T {
+        with(&RunSpec {
             base: &self.base,
             robot_file: &self.robot.file,
             task: self.robot.task.as_deref(),
@@ -91,8 +135,7 @@ impl Recipe {
             artifacts: &self.robot.artifacts_in_image(),
             user: &self.user,
             labels: &self.labels,
-        };
-        Ok(assemble(&spec, &self.annotations, layers.into_iter().flatten().collect()))
+        })
     }
 
     /// The base's layers; those that the previous image has too are in the target repository already.
@@ -119,7 +162,7 @@ impl Recipe {
                     role,
                     descriptor: layer.descriptor.clone(),
                     diff_id: layer.diff_id.clone(),
-                    content: Content::Previous,
+                    content: layer.from.clone().map_or(Content::Previous, Content::Elsewhere),
                 })
             }));
             if slots.len() == before {

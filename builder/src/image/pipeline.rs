@@ -105,10 +105,19 @@ pub async fn pack(scratch: &Path, pack: Arc<Pack>) -> Result<Image, PublishError
     Ok(packing.finish()?)
 }
 
-/// Which layers of the previous image are not in the repository.
+/// Whether a layer is believed to be in the repository.
+fn is_below(target: &Target<'_>, layer: &ImageLayer) -> bool {
+    match &layer.content {
+        Content::Previous => true,
+        Content::Elsewhere(repository) => repository == target.repository,
+        Content::Base | Content::File(_) => false,
+    }
+}
+
+/// Which layers that are believed to be in the repository are not.
 async fn gone(target: &Target<'_>, image: &Image) -> Result<BTreeSet<String>, Error> {
     let mut gone = BTreeSet::new();
-    for layer in image.layers.iter().filter(|layer| layer.content == Content::Previous) {
+    for layer in image.layers.iter().filter(|layer| is_below(target, layer)) {
         let digest = described(&layer.descriptor)?.digest().clone();
         if !target.client.blob_exists(target.repository, &digest).await? {
             gone.insert(layer.descriptor.digest.clone());
@@ -144,7 +153,7 @@ async fn once(
             && let Some(layer) = waiting.pop_front()
         {
             // An image may name one blob twice, such as an empty layer.
-            if layer.content != Content::Previous && begun.insert(layer.descriptor.digest.clone()) {
+            if !is_below(target, &layer) && begun.insert(layer.descriptor.digest.clone()) {
                 uploads.push(send(target, layer).boxed());
             }
         }
@@ -196,6 +205,7 @@ async fn push_layer(target: &Target<'_>, layer: &ImageLayer) -> Result<PushOutco
     let file = |path: PathBuf| BlobSource::from_file(path, descriptor.digest().clone(), descriptor.size());
     match (&layer.content, target.base) {
         (Content::File(path), _) => client.push_blob(repository, &file(path.clone()), None).await,
+        (Content::Elsewhere(from), _) => client.copy_blob(client, from, repository, &descriptor).await,
         (
             Content::Base | Content::Previous,
             BaseBlobs::Registry {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use robotimage_crds::api::Compression;
 use robotimage_crds::reason::Reason;
 use robotimage_layer::Codec;
+use robotimage_registry::Repository;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::Role;
@@ -79,16 +80,19 @@ pub struct EnvironmentFacts {
     pub file: String,
 }
 
-/// A layer of the previous image that this one takes over.
+/// A layer of another image that this one takes over.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Reused {
     /// What it holds.
     pub role: Role,
-    /// As the previous manifest names it.
+    /// As the other manifest names it.
     pub descriptor: Descriptor,
     /// Digest of its uncompressed bytes.
     pub diff_id: String,
+    /// The repository that has it; none for the target's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Repository>,
 }
 
 /// Everything beside its files that the layers of an environment depend on: codec, level, block and split.
@@ -193,7 +197,7 @@ impl Recipe {
     }
 
     /// The name of the image's user, as rcc finds it: the base's for the id, or the one of our line in passwd.
-    pub(super) fn user_name(&self) -> &str {
+    pub(crate) fn user_name(&self) -> &str {
         let uid = self.user.split(':').next().unwrap_or_default();
         let passwd = self.base.facts.passwd.as_deref().unwrap_or_default();
         name_of(passwd, uid).unwrap_or(FALLBACK)
@@ -219,6 +223,7 @@ impl Recipe {
                     role,
                     descriptor: descriptor.clone(),
                     diff_id: diff_id.clone(),
+                    from: None,
                 })
                 .collect()
         };
@@ -234,6 +239,7 @@ impl Recipe {
                 role: Role::Base,
                 descriptor: descriptor.clone(),
                 diff_id: diff_id.clone(),
+                from: None,
             })
             .collect();
         reused.extend(of(Role::Rcc));

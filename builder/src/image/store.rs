@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use robotimage_registry::layout::{LayoutError, OciLayout};
-use robotimage_registry::{Descriptor, Digest, MediaType, archive};
+use robotimage_registry::{Descriptor, Digest, MediaType, Repository, archive};
 
 use super::assemble::{Content, Image};
 use super::pull::BaseBlobs;
@@ -21,6 +21,9 @@ pub enum StoreError {
     /// The base's registry.
     #[error(transparent)]
     Registry(#[from] robotimage_registry::Error),
+    /// A layer that only a registry has.
+    #[error("a layer is in {0} and not on this machine")]
+    Elsewhere(Repository),
     /// A file.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -42,7 +45,7 @@ impl StoreError {
     pub fn io(&self) -> Option<&std::io::Error> {
         match self {
             Self::Io { source, .. } | Self::Layout(LayoutError::Io { source, .. } | LayoutError::Archive(source)) => Some(source),
-            Self::Layout(_) | Self::Registry(_) => None,
+            Self::Layout(_) | Self::Registry(_) | Self::Elsewhere(_) => None,
         }
     }
 }
@@ -72,6 +75,7 @@ pub async fn to_layout(image: &Image, base: &BaseBlobs, layout: &OciLayout, name
             (Content::File(path), _) => {
                 layout.add_file(path, descriptor.digest(), descriptor.size())?;
             }
+            (Content::Elsewhere(repository), _) => return Err(StoreError::Elsewhere(repository.clone())),
             (Content::Base | Content::Previous, BaseBlobs::Layout(from)) => {
                 layout.add_file(&from.blob_path(descriptor.digest()), descriptor.digest(), descriptor.size())?;
             }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::root::Root;
 use crate::failure::Failure;
 use crate::image::{Recipe, Reused};
+use crate::reuse::Keep;
 
 /// Name of the file below [`paths::SPEC`].
 const FILE: &str = "facts.json";
@@ -30,8 +31,12 @@ pub struct Facts {
     pub fetched: Fetched,
     /// What the image is made from.
     pub recipe: Recipe,
-    /// Layers of the previous image that are taken over.
+    /// Layers that are taken over.
     pub reused: Vec<Reused>,
+    /// Number of packages of an environment that is taken over; 0 when that is not known.
+    pub packages: i64,
+    /// Whether the environment is to be kept for other images once it is made.
+    pub keep: Keep,
     /// Tags, rendered.
     pub tags: Vec<String>,
 }

@@ -5,19 +5,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use robotimage_crds::build::{Fetched, PlanRcc, Previous, paths, render};
+use robotimage_crds::build::{Fetched, PlanRcc, paths, render};
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{Client, Credentials, Digest, Error, Reference, Repository};
+use robotimage_registry::{Client, Credentials, Reference};
 
 use super::facts::{ENVIRONMENT, Facts, RCC};
 use super::prepare::{self, Prepared};
 use super::root::make_empty;
-use super::{Context, Side, access, binary};
+use super::{Context, Side, access, binary, standing};
 use crate::failure::Failure;
-use crate::image::oci::{Config, Manifest};
 use crate::image::pull::from_registry;
-use crate::image::push::described;
-use crate::image::{Base, Recipe, Reused, Role};
+use crate::image::{Base, Recipe, Role};
 use crate::rcc::Rcc;
 use crate::source::{Checkout, GitRequest, GitSecret, Limits, SourceError, checkout};
 
@@ -52,10 +50,7 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
     tracing::info!(digest = base.digest, glibc = base.facts.glibc, os = base.facts.os, "base");
     tracing::info!(version = rcc.version, sha256 = rcc.sha256, "rcc");
     let recipe = recipe(context, &source, prepared.clone(), base, rcc, &scratch.join(RCC_HOME)).await?;
-    let (noop, reused) = match &plan.previous {
-        Some(previous) => previous_image(context, previous, &recipe).await?,
-        None => (false, Vec::new()),
-    };
+    let found = standing::find(context, &recipe).await?;
     let fetched = Fetched {
         commit: source.commit.clone(),
         reference: source.reference,
@@ -76,8 +71,10 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
             .as_ref()
             .map(|environment| environment.blueprint.clone())
             .unwrap_or_default(),
-        noop,
-        reuse: reused.iter().any(|layer| layer.role == Role::Environment),
+        noop: found.noop,
+        reuse: found.reused.iter().any(|layer| layer.role == Role::Environment),
+        plan: found.kind,
+        cache: found.cache,
     };
     prepared.copy_environment(&folder, &spec.join(ENVIRONMENT))?;
     let facts = Facts {
@@ -85,7 +82,9 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
         build_id: plan.build_id.clone(),
         fetched: fetched.clone(),
         recipe,
-        reused,
+        reused: found.reused,
+        packages: found.packages,
+        keep: found.keep,
         tags: rendered(&plan.image.tags, &source.commit)?,
     };
     facts.write(&context.root)?;
@@ -136,7 +135,7 @@ async fn source(context: &Context, scratch: &Path) -> Result<Checkout, Failure> 
 }
 
 /// A client that reads with the first of these Secrets that is mounted.
-fn reader(context: &Context, secrets: &[&str], side: Side) -> Result<Client, Failure> {
+pub(super) fn reader(context: &Context, secrets: &[&str], side: Side) -> Result<Client, Failure> {
     let credentials: Option<Credentials> = access::credentials(&context.root, secrets, side)?;
     access::client(&context.registry()?, credentials)
 }
@@ -229,59 +228,4 @@ fn rendered_one(template: &str, commit: &str) -> Result<String, Failure> {
 
 fn rendered(templates: &[String], commit: &str) -> Result<Vec<String>, Failure> {
     templates.iter().map(|template| rendered_one(template, commit)).collect()
-}
-
-/// Whether the previous image is the one wanted, and what can be taken over from it. One that is gone is nothing to build
-/// on; a repository that cannot be read is no failure here, since reading it is only a saving.
-async fn previous_image(context: &Context, previous: &Previous, recipe: &Recipe) -> Result<(bool, Vec<Reused>), Failure> {
-    let same = previous.build_key == recipe.build_key();
-    let repository = Repository::parse(&context.plan.image.repository)
-        .map_err(|error| Failure::new(Reason::NotAllowed, format!("image.repository: {error}")))?;
-    let Ok(digest) = Digest::try_from(previous.digest.as_str()) else {
-        return Ok((false, Vec::new()));
-    };
-    let client = reader(context, &[paths::PULL_SECRET], Side::Target)?;
-    match take_over(&client, &repository, &digest, recipe, same).await {
-        Ok(reused) => Ok((same, reused)),
-        Err(Error::NotFound { .. }) => {
-            tracing::warn!(digest = previous.digest, "the previous image is gone; everything is made anew");
-            Ok((false, Vec::new()))
-        }
-        Err(Error::Canceled { .. }) => Err(Failure::new(Reason::Canceled, "the build was told to stop")),
-        Err(error) => {
-            tracing::warn!(%error, "the previous image cannot be read; nothing is taken over from it");
-            Ok((same, Vec::new()))
-        }
-    }
-}
-
-async fn take_over(client: &Client, repository: &Repository, digest: &Digest, recipe: &Recipe, same: bool) -> Result<Vec<Reused>, Error> {
-    let reference = repository.with_digest(digest);
-    let fetched = client.manifest(&reference).await?;
-    // An image that some other tool put there has nothing for us.
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(&fetched.bytes) else {
-        return Ok(Vec::new());
-    };
-    if same {
-        return Ok(Vec::new());
-    }
-    let limit = client.options().manifest_limit;
-    let config = client.blob_bytes(repository, &described(&manifest.config)?, limit).await?;
-    let Ok(config) = serde_json::from_slice::<Config>(&config) else {
-        return Ok(Vec::new());
-    };
-    let mut reused = recipe.reusable(&manifest, &config);
-    let mut gone = Vec::new();
-    for layer in &reused {
-        if !client.blob_exists(repository, described(&layer.descriptor)?.digest()).await? {
-            gone.push(layer.role);
-        }
-    }
-    // Environment and runtime home belong together.
-    let half = gone.iter().any(|role| matches!(role, Role::Environment | Role::Home));
-    reused.retain(|layer| match layer.role {
-        Role::Environment | Role::Home => !half,
-        role => !gone.contains(&role),
-    });
-    Ok(reused)
 }

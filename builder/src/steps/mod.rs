@@ -9,10 +9,12 @@ mod access;
 mod binary;
 mod facts;
 mod fetch;
+mod keep;
 pub mod prepare;
 mod publish;
 mod resolve;
 mod root;
+mod standing;
 
 pub use access::{Side, client, client_options, failure, pull_failure, store_failure};
 pub use binary::{digest, from_image, from_web};
@@ -114,7 +116,7 @@ pub async fn run(step: Step, options: &StepOptions) -> u8 {
     let work = context.clone();
     let outcome = supervise(&context, async move {
         match step {
-            Step::Fetch => Box::pin(fetch::run(&work)).await.map(Outcome::Fetched),
+            Step::Fetch => Box::pin(fetch::run(&work)).await.map(|found| Outcome::Fetched(Box::new(found))),
             Step::Resolve => Box::pin(resolve::run(&work)).await.map(Outcome::Resolved),
             Step::Publish => Box::pin(publish::run(&work)).await.map(Outcome::Published),
         }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use robotimage_crds::build::{Published, paths};
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{Client, Credentials, Digest, Repository};
+use robotimage_registry::{Client, Credentials, Digest, ErrorKind, Repository};
 
 use super::facts::{Facts, RCC};
 use super::fetch::{LAUNCHER, base_reference, blocking};
+use super::keep::keep;
 use super::root::make_empty;
 use super::{Context, Side, access};
 use crate::environment::{self, SEALED_PATH};
@@ -55,11 +56,13 @@ pub(super) async fn run(context: &Context) -> Result<Published, Failure> {
     let pack = pack(context, &facts, secrets);
     let kept = |gone: &BTreeSet<String>| facts.recipe.below(&still_there(&facts.reused, gone));
     let publishing = pipeline::publish(&target, kept, pack);
-    let ((image, pushed), packages) = tokio::try_join!(async { publishing.await.map_err(failed) }, counted)?;
+    let fail = |error| lost(&error, &facts).unwrap_or_else(|| failed(error));
+    let ((image, pushed), packages) = tokio::try_join!(async { publishing.await.map_err(fail) }, counted)?;
     tracing::info!(digest = image.digest, size = image.size(), "image");
     push::tag(&client, &repository, &image.manifest, &facts.tags)
         .await
         .map_err(|error| access::failure(&error, Side::Push))?;
+    keep(context, &facts, &client, &repository, &image, packages).await;
     Ok(published(&image, &pushed.sent, packages))
 }
 
@@ -68,6 +71,16 @@ fn failed(error: PublishError) -> Failure {
         PublishError::Pack(failure) => failure,
         PublishError::Registry(error) => access::failure(&error, Side::Push),
     }
+}
+
+/// What it means that a blob is not found, when layers are taken over that fetch has seen elsewhere.
+fn lost(error: &PublishError, facts: &Facts) -> Option<Failure> {
+    let PublishError::Registry(error) = error else { return None };
+    let elsewhere = facts.reused.iter().any(|layer| layer.from.is_some());
+    (elsewhere && error.kind() == ErrorKind::NotFound).then(|| {
+        let message = format!("a layer that was to be taken over is gone: {error}; the next attempt looks again");
+        Failure::new(Reason::RegistryUnavailable, message)
+    })
 }
 
 /// The previous image is the one wanted; tags that are not there yet are still set.
@@ -85,10 +98,10 @@ async fn noop(context: &Context, facts: &Facts, client: &Client, repository: &Re
     })
 }
 
-/// How many packages the environment has, where it was resolved in this build.
+/// How many packages the environment has: counted, or as it is said of one that is taken over.
 async fn packages(context: &Context, facts: &Facts) -> Result<i64, Failure> {
     let Some(tree) = tree(context, facts) else {
-        return Ok(0);
+        return Ok(facts.packages);
     };
     let packages = blocking(move || Ok(environment::inventory(&tree)?)).await?;
     Ok(i64::try_from(packages.len()).unwrap_or(i64::MAX))
@@ -114,7 +127,7 @@ fn pack(context: &Context, facts: &Facts, secrets: Finder) -> Arc<Pack> {
         let reused = still_there(&facts.reused, &making.gone);
         let lost = facts.fetched.reuse && !reused.iter().any(|layer| layer.role == Role::Environment);
         if lost {
-            let message = "the registry has lost layers of the environment that the previous image has; the next attempt resolves it anew";
+            let message = "the registry has lost layers of the environment that was to be taken over; the next attempt resolves it anew";
             return Err(Failure::new(Reason::RegistryProtocol, message));
         }
         let parts = Parts {

@@ -43,6 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
   "builderImage" (required "builder.image is required: the image of the build pods, best by digest" $v.builder.image)
   "imagePullSecrets" $v.builder.imagePullSecrets
   "compression" $v.compression
+  "environmentCache" $v.environmentCache
   "plainHttp" $v.plainHttp
   "addressPolicy" $v.addressPolicy
   "requireSecretHosts" $v.requireSecretHosts

@@ -185,6 +185,9 @@ pub struct StepStatus {
     /// How long it ran, for example 12s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<String>,
+    /// Of resolve: what the environment cache said: hit, miss, or bad, and why. Absent when it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
 }
 
 /// The build that runs, or the last that ran.

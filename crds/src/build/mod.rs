@@ -3,12 +3,14 @@
 //! A plan goes in by the environment variable [`PLAN_VARIABLE`]; a report comes out in the container's termination message.
 //! Invariant: a report is at most [`MAX_REPORT_BYTES`] long and carries the build id of its plan; what does not is no report.
 
+mod kind;
 mod plan;
 mod report;
 mod template;
 
+pub use kind::PlanKind;
 pub use plan::{BuildPlan, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Previous, Want};
-pub use report::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, ReportError, Resolved, Step, build_kind};
+pub use report::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, ReportError, Resolved, Step};
 pub use template::{TemplateError, render};
 
 /// Environment variable that carries the [`BuildPlan`] as JSON.

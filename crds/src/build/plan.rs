@@ -136,6 +136,9 @@ pub struct Previous {
     pub digest: String,
     /// Key of its environment.
     pub environment_key: String,
+    /// Number of packages in it; 0 when that is not known.
+    #[serde(default)]
+    pub packages: i64,
 }
 
 /// What the platform demands of each step.
@@ -157,6 +160,9 @@ pub struct PlanPlatform {
     pub max_source_bytes: u64,
     /// Most files and folders of a source.
     pub max_source_entries: u64,
+    /// The repository in which environments are looked for and kept; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_cache: Option<String>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_REPORT_BYTES;
+use super::{MAX_REPORT_BYTES, PlanKind};
 use crate::reason::Reason;
 
 /// One step's last word.
@@ -75,7 +75,7 @@ impl Step {
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
     /// Fetch ended well.
-    Fetched(Fetched),
+    Fetched(Box<Fetched>),
     /// Resolve ended well.
     Resolved(Resolved),
     /// Publish ended well.
@@ -117,9 +117,15 @@ pub struct Fetched {
     /// The build key is the previous image's: the later steps end at once and nothing is pushed.
     #[serde(default)]
     pub noop: bool,
-    /// The environment's layers are those of the previous image: resolve ends at once.
+    /// The environment's layers are there already, in the previous image or in the environment cache: resolve ends at once.
     #[serde(default)]
     pub reuse: bool,
+    /// What is to be done.
+    #[serde(default)]
+    pub plan: PlanKind,
+    /// What the environment cache said: hit, miss, or bad, and why; empty when it was not asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cache: String,
 }
 
 /// Facts of resolve. Made beside foreign code: shown, never decided on.
@@ -143,7 +149,8 @@ pub struct Published {
     pub uploaded: i64,
     /// The layers by role.
     pub layers: Vec<LayerReport>,
-    /// Number of installed packages, counted from the environment.
+    /// Number of installed packages: counted from the environment, or what was said of it where it is taken over; 0 when that
+    /// is not known.
     #[serde(default)]
     pub packages: i64,
     /// Fetch had said that there is nothing to do; the digest is the previous image's.
@@ -233,7 +240,10 @@ impl BuildReport {
                     cut_front(&mut failure.tail, excess) || cut_back(&mut failure.message, excess) || cut_back(&mut failure.reason, excess)
                 }
                 Outcome::Fetched(facts) => {
-                    cut_back(&mut facts.message, excess) || cut_back(&mut facts.author, excess) || cut_back(&mut facts.reference, excess)
+                    cut_back(&mut facts.message, excess)
+                        || cut_back(&mut facts.author, excess)
+                        || cut_back(&mut facts.cache, excess)
+                        || cut_back(&mut facts.reference, excess)
                 }
                 Outcome::Published(facts) => facts.layers.pop().is_some(),
                 Outcome::Resolved(_) => false,
@@ -300,17 +310,6 @@ fn cut_front(text: &mut String, bytes: usize) -> bool {
     }
     text.drain(..start);
     true
-}
-
-/// What kind of build it was, for people: Noop, CodeOnly or Full.
-pub fn build_kind(fetched: &Fetched) -> &'static str {
-    if fetched.noop {
-        "Noop"
-    } else if fetched.reuse {
-        "CodeOnly"
-    } else {
-        "Full"
-    }
 }
 
 #[cfg(test)]

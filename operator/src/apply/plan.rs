@@ -44,7 +44,7 @@ pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
             compatibility: image.compatibility,
         },
         previous: input.image.status.as_ref().and_then(|status| previous(status, &image.repository)),
-        platform: input.platform.plan(),
+        platform: input.platform.plan(&image.repository),
     }
 }
 
@@ -59,6 +59,11 @@ fn previous(status: &RobotImageStatus, repository: &str) -> Option<Previous> {
             .environment
             .as_ref()
             .map(|environment| environment.key.clone())
+            .unwrap_or_default(),
+        packages: status
+            .environment
+            .as_ref()
+            .and_then(|environment| environment.packages)
             .unwrap_or_default(),
     })
 }

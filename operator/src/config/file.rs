@@ -26,6 +26,9 @@ pub struct PlatformConfig {
     /// Compression of layers where the resource names none. Default zstd: smaller, and faster to unpack.
     #[serde(default = "defaults::compression")]
     pub compression: Compression,
+    /// Where finished environments are kept, so that other images take them over.
+    #[serde(default)]
+    pub environment_cache: EnvironmentCacheConfig,
 
     /// Hosts (`host` or `host:port`) that may be spoken to without TLS, by the operator and by build pods.
     #[serde(default)]
@@ -128,6 +131,28 @@ pub struct RccConfig {
     /// Name of a Secret (kubernetes.io/dockerconfigjson) to read the image with, in the namespaces that build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
+}
+
+/// The environment cache: finished environments as images tagged `env-<key>`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnvironmentCacheConfig {
+    /// Whether there is one. Default true.
+    #[serde(default = "defaults::yes")]
+    pub enabled: bool,
+    /// The repository, in the registry of the images; `{{repository}}` stands for the image's own. Empty, the default: the
+    /// image's own. Whoever may push to it decides what runs in all images that share it.
+    #[serde(default)]
+    pub repository: String,
+}
+
+impl Default for EnvironmentCacheConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            repository: String::new(),
+        }
+    }
 }
 
 /// Addresses that tenants' URLs must not reach: loopback, link-local (with the clouds' metadata services), multicast and

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use robotimage_crds::build::{PlanPlatform, PlanRcc};
-use robotimage_registry::AddressPolicy;
+use robotimage_registry::{AddressPolicy, Repository};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{PlatformConfig, PollingMode};
 use crate::quantity::Quantity;
+
+/// What stands for an image's own repository in `environmentCache.repository`.
+const OWN_REPOSITORY: &str = "{{repository}}";
 
 /// The configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +129,8 @@ impl Platform {
         })
     }
 
-    /// What every step of a build is held to.
-    pub fn plan(&self) -> PlanPlatform {
+    /// What every step of a build for this repository is held to.
+    pub fn plan(&self, repository: &str) -> PlanPlatform {
         let texts = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect();
         PlanPlatform {
             plain_http: self.config.plain_http.clone(),
@@ -136,7 +139,18 @@ impl Platform {
             require_secret_hosts: self.config.require_secret_hosts,
             max_source_bytes: self.config.limits.max_source_bytes,
             max_source_entries: self.config.limits.max_source_entries,
+            environment_cache: self.environment_cache(repository),
         }
+    }
+
+    /// Where environments of images of this repository are kept; none when the platform wants none kept.
+    fn environment_cache(&self, repository: &str) -> Option<String> {
+        let cache = &self.config.environment_cache;
+        let wanted = match cache.repository.as_str() {
+            "" => repository.to_owned(),
+            other => other.replace(OWN_REPOSITORY, repository),
+        };
+        cache.enabled.then_some(wanted)
     }
 
     /// Whether plain http to this host is allowed; `port` is the one that the URL leads to.
@@ -207,6 +221,16 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
             }
         }
     }
+    let cache = config
+        .environment_cache
+        .repository
+        .replace(OWN_REPOSITORY, "registry.example.com/a");
+    if !cache.is_empty() && Repository::parse(&cache).is_err() {
+        return Err(bad(
+            "environmentCache.repository",
+            "it is a repository with its registry and without tag, or holds {{repository}}, for example {{repository}}/env",
+        ));
+    }
     let volumes = &config.volumes;
     for (name, value) in [
         ("source", &volumes.source),
@@ -258,6 +282,7 @@ mod tests {
         assert_eq!(least.limits, example.limits);
         assert_eq!(least.concurrency, example.concurrency);
         assert_eq!(least.require_secret_hosts, example.require_secret_hosts);
+        assert_eq!(least.environment_cache, example.environment_cache);
     }
 
     #[test]
@@ -284,6 +309,14 @@ mod tests {
             ("caBundle: x\ncaBundleFile: y\n", "caBundle"),
             ("sourcePolling: {mode: Sometimes}\n", "Sometimes"),
             ("addressPolicy: {deny: [nowhere]}\n", "nowhere"),
+            (
+                "environmentCache: {repository: 'https://r.example.com/env'}\n",
+                "environmentCache.repository",
+            ),
+            (
+                "environmentCache: {repository: 'r.example.com/env:1'}\n",
+                "environmentCache.repository",
+            ),
         ] {
             let error = Platform::parse(&format!("{least}{extra}"))
                 .and_then(|config| Platform::new(config, String::new(), None))
@@ -305,10 +338,31 @@ mod tests {
         };
         let same = hash(&|_| {}, "");
         assert_eq!(same, hash(&|config| config.concurrency = 1, ""));
+        assert_eq!(same, hash(&|config| config.environment_cache.enabled = false, ""));
         assert_eq!(same, hash(&|config| config.build_timeout = super::super::Period::seconds(77), ""));
         assert_ne!(same, hash(&|config| config.builder_image = "other".to_owned(), ""));
         assert_ne!(same, hash(&|config| config.index.piprc = None, ""));
         assert_ne!(same, hash(&|_| {}, "another bundle"));
+    }
+
+    #[test]
+    fn environments_are_kept_where_the_platform_says() {
+        let plan = |extra: &str| {
+            let config = Platform::parse(&format!("builderImage: a\nbase: {{image: b}}\nrcc: {{image: c}}\n{extra}")).unwrap();
+            let platform = Platform::new(config, String::new(), None).unwrap();
+            platform.plan("r.example.com/robots/a").environment_cache
+        };
+        for (extra, expected) in [
+            ("", Some("r.example.com/robots/a")),
+            (
+                "environmentCache: {repository: '{{repository}}/env'}",
+                Some("r.example.com/robots/a/env"),
+            ),
+            ("environmentCache: {repository: r.example.com/env}", Some("r.example.com/env")),
+            ("environmentCache: {enabled: false}", None),
+        ] {
+            assert_eq!(plan(extra).as_deref(), expected, "{extra}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ const TAIL: usize = 400;
 const MESSAGE: usize = 100;
 
 /// What can be given up, the least missed first; each answers whether it found something.
-const STAGES: [fn(&mut RobotImageStatus) -> bool; 8] = [
+const STAGES: [fn(&mut RobotImageStatus) -> bool; 9] = [
     |status| {
         let tail = status
             .last_failure
@@ -43,6 +43,10 @@ const STAGES: [fn(&mut RobotImageStatus) -> bool; 8] = [
             *message = text::line(message, MESSAGE);
             true
         })
+    },
+    |status| {
+        let steps = status.latest_build.iter_mut().flat_map(|build| &mut build.steps);
+        steps.fold(false, |cut, step| cut | step.cache.take().is_some())
     },
     |status| status.latest_build.as_mut().and_then(|build| build.revision.take()).is_some(),
     |status| status.history.pop().is_some(),
@@ -95,6 +99,7 @@ mod tests {
             name: name.to_owned(),
             started_at: Some(time()),
             duration: Some("23h59m59s".to_owned()),
+            cache: (name == "resolve").then(|| long(120)),
         };
         let layer = |role: &str| LayerStatus {
             role: role.to_owned(),

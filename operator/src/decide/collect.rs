@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use robotimage_crds::api::{BuildPhase, EnvironmentStatus, Inputs, LatestBuild, LatestImage, LayerStatus, RobotImageStatus, SourceStatus};
-use robotimage_crds::build::{BuildPlan, Fetched, Published, Want, build_kind, render};
+use robotimage_crds::api::{
+    BuildPhase, EnvironmentStatus, Inputs, LatestBuild, LatestImage, LayerStatus, RobotImageStatus, SourceStatus, StepStatus,
+};
+use robotimage_crds::build::{BuildPlan, Fetched, Published, Step, Want, render};
 use robotimage_crds::reason::Reason;
 
 use super::defaults::Settings;
@@ -14,6 +16,9 @@ use super::retry::Plan;
 use super::verdict::{Failed, Verdict};
 use crate::observe::{JobView, Revision};
 use crate::text;
+
+/// Most bytes of what the status tells of the environment cache.
+const CACHE: usize = 120;
 
 /// What a build's end means beyond the fields it sets.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,7 +61,8 @@ pub(super) fn collect(
         .as_ref()
         .and_then(|fetched| Some((fetched, believed(plan, fetched)?)))
     {
-        build.plan = Some(build_kind(fetched).to_owned());
+        build.plan = Some(fetched.plan.as_str().to_owned());
+        note_cache(&mut build.steps, fetched);
         build.revision = Some(revision.to_string());
         status.source = Some(source_status(&revision, fetched));
     }
@@ -135,6 +141,13 @@ fn revision_of(plan: Option<&BuildPlan>, fetched: &Fetched) -> Revision {
     Revision {
         reference,
         commit: fetched.commit.clone(),
+    }
+}
+
+/// Puts what the environment cache said beside the step that it spares.
+pub(super) fn note_cache(steps: &mut [StepStatus], fetched: &Fetched) {
+    for step in steps.iter_mut().filter(|step| step.name == Step::Resolve.as_str()) {
+        step.cache = Some(text::line(&fetched.cache, CACHE)).filter(|said| !said.is_empty());
     }
 }
 
@@ -226,11 +239,16 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
         .environment
         .take()
         .filter(|environment| environment.key == fetched.environment_key);
+    let counted = (published.packages > 0).then_some(published.packages);
+    let kept = kept.map(|environment| EnvironmentStatus {
+        packages: environment.packages.or(counted),
+        ..environment
+    });
     status.environment = kept.or_else(|| {
         (!fetched.environment_key.is_empty()).then(|| EnvironmentStatus {
             key: text::line(&fetched.environment_key, 64),
             blueprint: Some(text::line(&fetched.blueprint, 64)).filter(|blueprint| !blueprint.is_empty()),
-            packages: (published.packages > 0).then_some(published.packages),
+            packages: counted,
             resolved_at: Some(Time(now)),
         })
     });

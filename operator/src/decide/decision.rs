@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use robotimage_crds::api::condition::READY;
 use robotimage_crds::api::{BuildPhase, LatestBuild, RobotImageStatus, SourceStatus};
-use robotimage_crds::build::{Fetched, Step, build_kind};
+use robotimage_crds::build::{Fetched, Step};
 use robotimage_crds::reason::Reason;
 
 use super::collect::{self, Collected};
@@ -196,7 +196,8 @@ impl Run<'_> {
         let Some(fetched) = fetched.filter(|facts| !facts.noop) else {
             return;
         };
-        build.plan = Some(build_kind(fetched).to_owned());
+        build.plan = Some(fetched.plan.as_str().to_owned());
+        collect::note_cache(&mut build.steps, fetched);
         let plan = self
             .observed
             .jobs

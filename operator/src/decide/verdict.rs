@@ -222,7 +222,7 @@ fn fetched(pod: &PodView, build: &LatestBuild) -> Option<Fetched> {
         return None;
     };
     match BuildReport::from_message(message, &build.build_id, Step::Fetch).ok()?.outcome {
-        Outcome::Fetched(facts) => Some(facts),
+        Outcome::Fetched(facts) => Some(*facts),
         _ => None,
     }
 }
@@ -244,6 +244,7 @@ fn steps(pod: &PodView) -> Vec<StepStatus> {
                 name: container.step.as_str().to_owned(),
                 started_at: started.map(Time),
                 duration: ran,
+                cache: None,
             })
         })
         .collect()

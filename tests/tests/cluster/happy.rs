@@ -86,7 +86,17 @@ async fn a_robot_becomes_an_image_and_a_commit_the_next() {
         format!("{}@{}", bed.book().registry.reference(&repository), made.digest)
     );
     assert_eq!(made.tags, [&commit[..12]]);
-    assert_eq!(bed.book().registry.tags(&repository).unwrap(), made.tags);
+    let kept = first
+        .status
+        .as_ref()
+        .and_then(|status| status.environment.as_ref())
+        .map(|environment| format!("env-{}", environment.key));
+    let tags: Vec<String> = made.tags.iter().cloned().chain(kept).collect();
+    assert_eq!(
+        bed.book().registry.tags(&repository).unwrap(),
+        tags,
+        "the image and its environment"
+    );
     assert_eq!(
         bed.book().registry.digest(&format!("{repository}:{}", &commit[..12])).unwrap(),
         made.digest

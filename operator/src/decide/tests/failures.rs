@@ -175,7 +175,7 @@ fn resolve_is_believed_about_packages_only() {
         let mut world = World::new();
         world.settle();
         let (fetch, resolve) = (
-            world.done(Step::Fetch, Outcome::Fetched(fetched(A))),
+            world.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(A)))),
             world.failed(Step::Resolve, reason, 10),
         );
         world.pod("Failed", [fetch, resolve, waiting("PodInitializing")]);

@@ -156,7 +156,7 @@ impl Run {
         match event {
             Event::PodStarts => world.pod("Running", [running(world.now), waiting(""), waiting("")]),
             Event::FetchEnds => {
-                let fetched = world.done(Step::Fetch, Outcome::Fetched(fetched(&commit)));
+                let fetched = world.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(&commit))));
                 world.pod("Running", [fetched, running(world.now), waiting("")]);
             }
             Event::Succeed(noop) => {

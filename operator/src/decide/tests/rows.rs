@@ -72,7 +72,7 @@ fn a_new_commit_is_looked_at_while_ready_and_then_built() {
         (reason.kind.as_str(), reason.from.as_deref(), reason.to.as_deref()),
         ("SourceChanged", Some("main@aaaaaaa"), Some("main@bbbbbbb"))
     );
-    let fetched = world.done(Step::Fetch, Outcome::Fetched(fetched(B)));
+    let fetched = world.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(B))));
     world.pod("Running", [fetched, running(world.now), waiting("PodInitializing")]);
     world.settle();
     assert_eq!(
@@ -240,7 +240,7 @@ fn a_private_source_is_left_to_fetch() {
     // A look that finds a commit which cannot be built.
     world.pass(1100).settle();
     let (fetch, resolve) = (
-        world.done(Step::Fetch, Outcome::Fetched(fetched(B))),
+        world.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(B)))),
         world.failed(Step::Resolve, "PackageNotFound", 10),
     );
     world.pod("Running", [fetch.clone(), running(world.now), waiting("PodInitializing")]);
@@ -308,7 +308,7 @@ fn a_long_step_is_told_once() {
     assert_eq!(world.status().summary.as_deref(), Some("Building (fetch)"));
     world.pass(60);
     assert_eq!(world.settle(), 0);
-    let fetched = world.done(Step::Fetch, Outcome::Fetched(fetched(A)));
+    let fetched = world.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(A))));
     world.pod("Running", [fetched, running(world.now), waiting("PodInitializing")]);
     assert_eq!(world.settle(), 0);
     world.pass(11);

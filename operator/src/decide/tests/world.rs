@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use robotimage_crds::api::{LatestBuild, RobotImage, RobotImageSpec, RobotImageStatus};
-use robotimage_crds::build::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, Resolved, Step};
+use robotimage_crds::build::{BuildReport, Failure, Fetched, LayerReport, Outcome, PlanKind, Published, Resolved, Step};
 use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
@@ -277,7 +277,12 @@ impl World {
 
     /// Publish ends well with this digest.
     pub(super) fn succeed(&mut self, commit: &str, digest: char, noop: bool) {
-        let fetched = Fetched { noop, ..fetched(commit) };
+        let plan = if noop { PlanKind::Noop } else { PlanKind::Full };
+        let fetched = Fetched {
+            noop,
+            plan,
+            ..fetched(commit)
+        };
         let published = Published {
             digest: format!("sha256:{}", String::from(digest).repeat(64)),
             size: 1000,
@@ -292,7 +297,7 @@ impl World {
             noop,
         };
         let states = [
-            self.done(Step::Fetch, Outcome::Fetched(fetched)),
+            self.done(Step::Fetch, Outcome::Fetched(Box::new(fetched))),
             self.done(Step::Resolve, Outcome::Resolved(Resolved::default())),
             self.done(Step::Publish, Outcome::Published(published)),
         ];
@@ -306,12 +311,12 @@ impl World {
             Step::Fetch => self.failed(step, reason.as_str(), reason.exit_code()),
             _ => self.done(
                 Step::Fetch,
-                Outcome::Fetched(fetched(
+                Outcome::Fetched(Box::new(fetched(
                     &self
                         .build()
                         .revision
                         .map_or_else(|| A.to_owned(), |text| Revision::parse(&text).unwrap().commit),
-                )),
+                ))),
             ),
         };
         let resolve = match step {
@@ -395,5 +400,7 @@ pub(super) fn fetched(commit: &str) -> Fetched {
         blueprint: "bp".to_owned(),
         noop: false,
         reuse: false,
+        plan: PlanKind::Full,
+        cache: "miss".to_owned(),
     }
 }
