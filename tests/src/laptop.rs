@@ -169,6 +169,15 @@ impl Laptop {
 
     /// `robotimage build` of a folder with everything that this machine needs to be told, and `args`.
     pub fn build_command(&self, robot: &Path, args: &[&str]) -> Command {
+        self.told("build", robot, args)
+    }
+
+    /// `robotimage plan` in the same way.
+    pub fn plan_command(&self, robot: &Path, args: &[&str]) -> Command {
+        self.told("plan", robot, args)
+    }
+
+    fn told(&self, command: &str, robot: &Path, args: &[&str]) -> Command {
         let (launcher, rcc, authority, settings) = (
             self.program.launcher.display().to_string(),
             self.rcc.display().to_string(),
@@ -176,7 +185,7 @@ impl Laptop {
             self.settings().display().to_string(),
         );
         let robot = robot.display().to_string();
-        let mut words = vec!["build", robot.as_str()];
+        let mut words = vec![command, robot.as_str()];
         for (flag, value) in [
             ("--base-image", &self.book.base_image),
             ("--rcc-exec", &rcc),

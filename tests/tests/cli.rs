@@ -10,5 +10,7 @@ mod desk;
 mod interrupt;
 #[path = "cli/registries.rs"]
 mod registries;
+#[path = "cli/reuse.rs"]
+mod reuse;
 #[path = "cli/screen.rs"]
 mod screen;

@@ -20,5 +20,7 @@ mod kill;
 mod local;
 #[path = "cluster/objects.rs"]
 mod objects;
+#[path = "cluster/reuse.rs"]
+mod reuse;
 #[path = "cluster/setup.rs"]
 mod setup;

@@ -22,6 +22,8 @@ pub(super) enum Command {
     Build(Box<BuildArgs>),
     /// Validate a robot without building it.
     Check(CheckArgs),
+    /// Say what a build with the same arguments would do, and why; needs --tag, the image to compare with.
+    Plan(Box<BuildArgs>),
     /// The first step of a build pod: source, base facts, keys.
     #[command(hide = true)]
     Fetch(StepArgs),
@@ -86,6 +88,13 @@ pub(super) struct BuildArgs {
     /// Folder with settings.yaml, piprc, micromambarc and ca-bundle.pem for resolving, as a platform gives them to its pods.
     #[arg(long, value_name = "DIR")]
     pub(super) settings: Option<PathBuf>,
+    /// Repository in which finished environments are looked for and kept, in the registry of the image. Default: the one of
+    /// the first --tag. Only asked with --push and no file to write.
+    #[arg(long, value_name = "REPOSITORY", conflicts_with = "no_environment_cache")]
+    pub(super) environment_cache: Option<String>,
+    /// Neither look for finished environments nor keep them.
+    #[arg(long)]
+    pub(super) no_environment_cache: bool,
     /// One JSON object on standard output instead of text.
     #[arg(long)]
     pub(super) json: bool,
@@ -203,6 +212,7 @@ mod tests {
             "robotimage build --label x",
             "robotimage build --user robot",
             "robotimage build --platform linux/arm64",
+            "robotimage build --environment-cache r/env --no-environment-cache",
             "robotimage",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

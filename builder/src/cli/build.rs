@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use robotimage_crds::api::Compression as Codec;
-use robotimage_crds::build::PlanPlatform;
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{AddressPolicy, Client, ClientOptions, Credentials, Reference};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{BuildArgs, Compression};
-use super::deliver::{Sending, keep};
+use super::deliver::{Sending, keep, repositories};
 use super::environment::Environment;
+use super::inputs::{base, cache, context, credentials, launcher, names, rcc_path, registry};
+use super::kept;
 use super::output::{self, Built, Row};
 use super::progress::{Progress, bytes};
 use crate::failure::Failure;
 use crate::image::layers::Spool;
 use crate::image::pipeline::{Making, Pack};
-use crate::image::pull::{BaseBlobs, from_layout, from_registry};
 use crate::image::{Base, Parts, Recipe};
 use crate::leak::Finder;
 use crate::rcc::Rcc;
+use crate::reuse::{Answer, Keep};
 use crate::source::{Limits, LocalSource};
 use crate::steps::prepare::{self, Prepared};
 use crate::steps::{self, make_empty};
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &BuildArgs) -> u8 {
 }
 
 /// Waits for Ctrl-C, or for the end that a supervisor asks for.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signals) => signals.recv().await.map_or((), drop),
@@ -85,7 +85,31 @@ pub(super) struct Folders {
     pub(super) scratch: PathBuf,
 }
 
+/// A build that ended without an image.
+struct Ended {
+    failure: Failure,
+    /// Layers of the environment cache went away meanwhile: without it the build may end well.
+    again: bool,
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self { failure, again: false }
+    }
+}
+
 async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
+    match Box::pin(once(args, stop, true)).await {
+        Err(Ended { failure, again: true }) => {
+            tracing::warn!(%failure, "the kept environment went away; everything is made anew");
+            Box::pin(once(args, stop, false)).await
+        }
+        ended => ended,
+    }
+    .map_err(|ended| ended.failure)
+}
+
+async fn once(args: &BuildArgs, stop: &Stop, ask_cache: bool) -> Result<Built, Ended> {
     let progress = Progress::detect(args.json);
     let names = names(&args.tags)?;
     let cache = cache()?;
@@ -100,10 +124,7 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
     };
 
     let phase = progress.phase("validate");
-    let context = args.dir.canonicalize().ok().filter(|dir| dir.is_dir()).ok_or_else(|| {
-        let message = format!("{} is no folder; give the one with the robot", args.dir.display());
-        Failure::new(Reason::SourceNotFound, message)
-    })?;
+    let context = context(args)?;
     let (prepared, source, rcc) = validate(args, &context, &folders).await?;
     let task = prepared.facts.title.as_deref().unwrap_or("no task");
     phase.done(&format!(
@@ -135,7 +156,18 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
     let launcher = launcher(args)?;
     let recipe = recipe(args, &context, &prepared, &source, &rcc, &launcher, base, &folders).await?;
     let phase = progress.phase("resolve");
-    let environment = Environment::obtain(args, &context, &prepared, &rcc, &recipe, &folders, stop, &phase).await?;
+    let repositories = repositories(&names);
+    let answer = if ask_cache {
+        kept::look(args, &client, &repositories, &recipe).await?
+    } else {
+        None
+    };
+    let how = answer.as_ref().map_or(Keep::ByKey, Answer::keep);
+    let said = answer.as_ref().map(ToString::to_string);
+    let environment = match answer {
+        Some(Answer::Hit(hit)) => Environment::taken_over(*hit),
+        _ => Environment::obtain(args, &context, &prepared, &rcc, &recipe, &folders, stop, &phase).await?,
+    };
     phase.done(&environment.summary());
     if !args.json {
         for warning in environment.warnings() {
@@ -149,7 +181,10 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
     if args.push {
         phase.announce("packing and pushing");
     }
-    let (image, pushed) = sending.first(&recipe, pack).await?;
+    let (image, pushed) = sending.first(&recipe, pack).await.map_err(|failure| Ended {
+        again: environment.is_lost(&failure),
+        failure,
+    })?;
     phase.done(&format!("{} layers, {}", image.layers.len(), bytes(image.size())));
 
     let phase = progress.phase("complete");
@@ -161,6 +196,7 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
         environment_key: recipe.environment.as_ref().map(|environment| environment.key.clone()),
         packages: environment.packages(),
         environment_cached: environment.cached,
+        environment_cache: said,
         not_reproducible: environment.not_reproducible(),
         build_key: recipe.build_key(),
         base: recipe.base.digest.clone(),
@@ -170,42 +206,14 @@ async fn build(args: &BuildArgs, stop: &Stop) -> Result<Built, Failure> {
     };
     keep(args, &image, &blobs, &names, &folders, &mut built).await?;
     sending.rest(&image, pushed, &mut built).await?;
+    if args.push {
+        kept::keep(args, &client, &repositories, &recipe, &image, environment.packages(), how).await?;
+    }
     phase.done(&image.digest);
     Ok(built)
 }
 
-/// `-t` as references with a tag.
-fn names(tags: &[String]) -> Result<Vec<Reference>, Failure> {
-    let wrong = |problem: String| Failure::new(Reason::NotAllowed, format!("--tag: {problem}"));
-    tags.iter()
-        .map(|text| {
-            let reference = Reference::parse(text).map_err(|error| wrong(error.to_string()))?;
-            match (reference.tag(), reference.digest()) {
-                (_, Some(_)) => Err(wrong(format!(
-                    "{text} names a digest, which only a finished image has; leave it out"
-                ))),
-                (Some(_), None) => Ok(reference),
-                (None, None) => reference.with_tag("latest").map_err(|error| wrong(error.to_string())),
-            }
-        })
-        .collect()
-}
-
-/// `$ROBOTIMAGE_CACHE`, else `~/.cache/robotimage`.
-fn cache() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("ROBOTIMAGE_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("robotimage")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/robotimage")))
-        .ok_or_else(|| {
-            Failure::new(
-                Reason::InternalError,
-                "there is no place for the cache: HOME is not set; set ROBOTIMAGE_CACHE",
-            )
-        })
-}
-
-async fn validate(args: &BuildArgs, context: &Path, folders: &Folders) -> Result<(Prepared, LocalSource, Rcc), Failure> {
+pub(super) async fn validate(args: &BuildArgs, context: &Path, folders: &Folders) -> Result<(Prepared, LocalSource, Rcc), Failure> {
     let (context, file, task) = (context.to_owned(), args.robot.clone(), args.task.clone());
     let (binary, rcc_home) = (rcc_path(args)?, folders.scratch.join(RCC_HOME));
     blocking(move || {
@@ -228,77 +236,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
     })
 }
 
-fn rcc_path(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let missing = |message: String| Failure::new(Reason::RccUnavailable, message);
-    if let Some(path) = &args.rcc_exec {
-        return path
-            .canonicalize()
-            .map_err(|error| missing(format!("rcc at {}: {error}; correct --rcc-exec", path.display())));
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths)
-        .map(|folder| folder.join("rcc"))
-        .find(|path| path.is_file())
-        .ok_or_else(|| missing("there is no rcc in PATH; install it, or give --rcc-exec FILE".to_owned()))
-}
-
-fn launcher(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let path = match &args.launcher {
-        Some(path) => path.clone(),
-        None => std::env::current_exe()
-            .map_err(|error| {
-                Failure::new(
-                    Reason::InternalError,
-                    format!("this program cannot find itself: {error}; give --launcher FILE"),
-                )
-            })?
-            .with_file_name("robotimage-launcher"),
-    };
-    if path.is_file() {
-        return Ok(path);
-    }
-    let message = format!("the launcher {} is not there; give --launcher FILE", path.display());
-    Err(Failure::new(Reason::RccUnavailable, message))
-}
-
-fn registry(args: &BuildArgs, stop: &Stop) -> Result<Client, Failure> {
-    let mut roots = Vec::new();
-    for path in &args.ca {
-        let bundle = steps::read_small(path)?.ok_or_else(|| {
-            Failure::new(
-                Reason::CertificateUntrusted,
-                format!("the CA file {} does not exist", path.display()),
-            )
-        })?;
-        roots.push(bundle);
-    }
-    let platform = PlanPlatform {
-        plain_http: args.plain_http.clone(),
-        ..PlanPlatform::default()
-    };
-    let options: ClientOptions = steps::client_options(&platform, roots, AddressPolicy::open(), None, &stop.cancel);
-    steps::client(&options, Some(credentials()?))
-}
-
-/// What the user is logged in with.
-fn credentials() -> Result<Credentials, Failure> {
-    Credentials::from_environment().map_err(|error| Failure::new(Reason::PushUnauthorized, error.to_string()))
-}
-
-async fn base(args: &BuildArgs, client: &Client, folders: &Folders) -> Result<(Base, BaseBlobs), Failure> {
-    let facts = folders.cache.join("bases");
-    if let Some(folder) = args.base_image.strip_prefix("oci:") {
-        let folder = PathBuf::from(folder);
-        return blocking(move || from_layout(&folder, Some(&facts)).map_err(|error| steps::pull_failure(&error))).await;
-    }
-    let reference = steps::base_reference(&args.base_image)?;
-    from_registry(client, &reference, Some(&facts))
-        .await
-        .map_err(|error| steps::pull_failure(&error))
-}
-
 #[expect(clippy::too_many_arguments, reason = "each is another input of the image")]
-async fn recipe(
+pub(super) async fn recipe(
     args: &BuildArgs,
     context: &Path,
     prepared: &Prepared,
@@ -358,14 +297,21 @@ fn pack(
 ) -> Result<Arc<Pack>, Failure> {
     let (recipe, context, rcc, launcher) = (recipe.clone(), context.to_owned(), rcc.to_owned(), launcher.to_owned());
     let (tree, teller) = (environment.tree().map(Path::to_owned), phase.teller());
+    let taken = environment.layers();
     let secrets = Arc::new(Finder::new(credentials()?.values()));
     Ok(Arc::new(move |making: &Making| {
+        if taken.iter().any(|layer| making.gone.contains(&layer.descriptor.digest)) {
+            return Err(Failure::new(
+                Reason::RegistryProtocol,
+                "the registry has lost layers of the environment that was to be taken over",
+            ));
+        }
         let parts = Parts {
             source: &context,
             rcc: &rcc,
             launcher: &launcher,
             environment: tree.as_deref(),
-            reused: &[],
+            reused: &taken,
         };
         let teller = teller.clone();
         let spool = Spool {
@@ -379,23 +325,4 @@ fn pack(
         };
         recipe.make(&parts, &spool, &mut |layer| making.done(layer))
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_get_a_tag() {
-        let of = |text: &str| names(&[text.to_owned()]).map(|names| names[0].to_string());
-        assert_eq!(of("r.example.com/a").unwrap(), "r.example.com/a:latest");
-        assert_eq!(of("r.example.com/a:1").unwrap(), "r.example.com/a:1");
-        for bad in [
-            "r.example.com/A",
-            &format!("r.example.com/a@sha256:{}", "0".repeat(64)),
-            "https://r/a:1",
-        ] {
-            assert!(of(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -51,6 +51,18 @@ pub(super) async fn keep(
     Ok(())
 }
 
+/// The repositories of the names, in the order in which they are first named.
+pub(super) fn repositories(names: &[Reference]) -> Vec<Repository> {
+    let mut repositories: Vec<Repository> = Vec::new();
+    for name in names {
+        let repository = name.to_repository();
+        if !repositories.contains(&repository) {
+            repositories.push(repository);
+        }
+    }
+    repositories
+}
+
 /// The way to the registries.
 #[derive(Debug)]
 pub(super) struct Sending<'a> {
@@ -67,13 +79,7 @@ pub(super) struct Sending<'a> {
 impl<'a> Sending<'a> {
     /// To the repository of each name, if the image is to be pushed.
     pub(super) fn new(args: &BuildArgs, client: &'a Client, blobs: &'a BaseBlobs, names: &'a [Reference], scratch: &'a Path) -> Self {
-        let mut repositories: Vec<Repository> = Vec::new();
-        for name in names.iter().filter(|_| args.push) {
-            let repository = name.to_repository();
-            if !repositories.contains(&repository) {
-                repositories.push(repository);
-            }
-        }
+        let repositories = if args.push { repositories(names) } else { Vec::new() };
         let keep = repositories.len() > 1 || args.save.is_some() || args.output.is_some();
         Self {
             client,

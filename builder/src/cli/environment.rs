@@ -6,13 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use robotimage_crds::reason::Reason;
+
 use super::args::BuildArgs;
 use super::build::{Folders, Stop, blocking};
 use super::progress::Phase;
 use crate::environment::{ResolveRequest, Resolved, laptop};
 use crate::failure::Failure;
-use crate::image::Recipe;
+use crate::image::{Recipe, Reused};
 use crate::rcc::Rcc;
+use crate::reuse::Hit;
 use crate::steps::prepare::Prepared;
 
 /// A resolve of real robots takes minutes; one that takes longer than this hangs.
@@ -22,11 +25,36 @@ const TIMEOUT: Duration = Duration::from_hours(2);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Environment {
     resolved: Option<Resolved>,
+    /// The registry has it.
+    taken: Option<Hit>,
     /// Whether an earlier build made it.
     pub(super) cached: bool,
 }
 
 impl Environment {
+    /// One that a registry has.
+    pub(super) fn taken_over(hit: Hit) -> Self {
+        Self {
+            resolved: None,
+            taken: Some(hit),
+            cached: true,
+        }
+    }
+
+    /// Its layers, when a registry has them.
+    pub(super) fn layers(&self) -> Vec<Reused> {
+        self.taken.as_ref().map(|hit| hit.layers.clone()).unwrap_or_default()
+    }
+
+    /// Whether this failure of a push may mean that the registry has lost it.
+    pub(super) fn is_lost(&self, failure: &Failure) -> bool {
+        let of_blobs = matches!(
+            failure.reason,
+            Reason::RegistryProtocol | Reason::BaseNotFound | Reason::DigestMismatch
+        );
+        self.taken.is_some() && of_blobs
+    }
+
     /// Takes it from the cache, or resolves it there.
     #[expect(clippy::too_many_arguments, reason = "each is another input of the environment")]
     pub(super) async fn obtain(
@@ -83,6 +111,7 @@ impl Environment {
             drop(lock);
             Ok(Self {
                 resolved: Some(resolved),
+                taken: None,
                 cached,
             })
         })
@@ -96,6 +125,9 @@ impl Environment {
 
     /// How many packages it has.
     pub(super) fn packages(&self) -> usize {
+        if let Some(hit) = &self.taken {
+            return usize::try_from(hit.packages).unwrap_or_default();
+        }
         self.resolved.as_ref().map_or(0, |resolved| resolved.packages.len())
     }
 
@@ -130,6 +162,9 @@ impl Environment {
 
     /// One line about it.
     pub(super) fn summary(&self) -> String {
+        if let Some(hit) = &self.taken {
+            return format!("{} packages, from {}", hit.packages, hit.repository);
+        }
         match (&self.resolved, self.cached) {
             (None, _) => "no environment".to_owned(),
             (Some(resolved), true) => format!("{} packages, from the cache", resolved.packages.len()),

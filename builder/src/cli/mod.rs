@@ -7,7 +7,11 @@ mod build;
 mod check;
 mod deliver;
 mod environment;
+mod inputs;
+mod kept;
 mod output;
+mod plan;
+mod planned;
 mod progress;
 
 use std::io::IsTerminal as _;
@@ -43,7 +47,7 @@ pub fn main() -> ExitCode {
     };
     // A step's report is out and its pod ends; on a laptop an interrupted rcc is given the time to end in order.
     let patience = match command {
-        Command::Build(_) | Command::Check(_) => Duration::from_secs(10),
+        Command::Build(_) | Command::Check(_) | Command::Plan(_) => Duration::from_secs(10),
         Command::Fetch(_) | Command::Resolve(_) | Command::Publish(_) => Duration::from_millis(100),
     };
     let code = runtime.block_on(run(command));
@@ -60,6 +64,10 @@ async fn run(command: Command) -> u8 {
         Command::Check(args) => {
             log(false);
             check::run(&args)
+        }
+        Command::Plan(args) => {
+            log(false);
+            Box::pin(plan::run(&args)).await
         }
         Command::Fetch(args) => Box::pin(step(Step::Fetch, args)).await,
         Command::Resolve(args) => Box::pin(step(Step::Resolve, args)).await,

@@ -26,6 +26,8 @@ pub(super) struct Built {
     pub(super) packages: usize,
     /// Whether the environment was there from an earlier build.
     pub(super) environment_cached: bool,
+    /// What the environment cache of the registry said; none when it was not asked.
+    pub(super) environment_cache: Option<String>,
     /// Packages that differ at every resolve.
     pub(super) not_reproducible: Vec<String>,
     /// Key of the build.

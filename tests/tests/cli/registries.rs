@@ -3,6 +3,7 @@
 use std::fs;
 
 use robotimage_crds::reason::Reason;
+use robotimage_tests::laptop::Laptop;
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
 use robotimage_tests::{Lifetime, Site};
@@ -14,7 +15,7 @@ use crate::desk::{Desk, SHELL_ROBOT};
 #[ignore = "needs root and the real parts: make test runs it"]
 async fn a_wrong_password_is_refused_and_nothing_is_pushed() {
     let desk = Desk::new().await;
-    let mut registry = own_registry(&desk).await;
+    let mut registry = own_registry(&desk, "cli").await;
     let reference = registry.at().reference("robots/a:1");
     let robot = desk.robot("good", &[("robot.yaml", SHELL_ROBOT), ("say.sh", "echo hello\n")]);
     let args = ["--push", "-t", &reference];
@@ -26,7 +27,7 @@ async fn a_wrong_password_is_refused_and_nothing_is_pushed() {
         Reason::PushUnauthorized,
         &[registry.address(), "none are configured", "log in"],
     );
-    log_in(&desk, &registry, &Login::new("robot", "wrong-but-secret"));
+    log_in(&desk.laptop, &registry, &Login::new("robot", "wrong-but-secret"));
     let outcome = desk.refuse(
         &robot,
         &args,
@@ -35,7 +36,7 @@ async fn a_wrong_password_is_refused_and_nothing_is_pushed() {
     );
     assert!(!outcome.stderr.contains("wrong-but-secret"), "{}", outcome.stderr);
     desk.refuse_in_json(&robot, &args, Reason::PushUnauthorized);
-    log_in(&desk, &registry, &Login::new("robot", "right"));
+    log_in(&desk.laptop, &registry, &Login::new("robot", "right"));
     assert_eq!(registry.at().tags("robots/a").expect("tags"), [""; 0]);
 
     registry.stop();
@@ -86,8 +87,8 @@ async fn an_archive_that_cannot_be_written_leaves_nothing_half_done() {
 }
 
 /// A registry with TLS and a password at the bed's address, to be broken; the bed's own authority signs it.
-async fn own_registry(desk: &Desk) -> Registry {
-    let options = RegistryOptions::private(&format!("cli-{}", std::process::id()), Login::new("robot", "right"));
+pub(crate) async fn own_registry(desk: &Desk, name: &str) -> Registry {
+    let options = RegistryOptions::private(&format!("{name}-{}", std::process::id()), Login::new("robot", "right"));
     // A kept bed keeps its own parts, not this one.
     let site = Site {
         lifetime: Lifetime::Harness,
@@ -97,7 +98,7 @@ async fn own_registry(desk: &Desk) -> Registry {
 }
 
 /// Writes the person's login.
-fn log_in(desk: &Desk, registry: &Registry, login: &Login) {
+pub(crate) fn log_in(laptop: &Laptop, registry: &Registry, login: &Login) {
     let config = json!({"auths": {registry.address(): {"auth": login.basic()}}});
-    fs::write(desk.laptop.home.join(".docker/config.json"), config.to_string()).expect("a login");
+    fs::write(laptop.home.join(".docker/config.json"), config.to_string()).expect("a login");
 }
