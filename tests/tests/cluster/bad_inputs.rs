@@ -17,7 +17,7 @@ use crate::objects::{SHELL_ROBOT, git_repository, is_stalled, jobs_made, merge, 
 use crate::setup::{Setup, setup};
 
 /// How long any row may take to come to its end on a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_mins(5);
+pub(crate) const LIMIT: Duration = Duration::from_mins(15);
 
 /// A robot.yaml without an environment.
 fn robot_yaml(text: &str) -> Vec<(&'static str, Vec<u8>)> {

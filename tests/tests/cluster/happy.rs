@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::objects::{SHELL_ROBOT, git_repository, is_settled, jobs, repository, robot_image, wait_ready};
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(15);
 /// A user that no image knows: what OpenShift gives a pod.
 const RANDOM_USER: i64 = 1_000_770_042;
 
@@ -71,7 +71,7 @@ async fn a_robot_becomes_an_image_and_a_commit_the_next() {
     let (kubectl, began) = (Kubectl::within(bed, namespace.name()), Instant::now());
     kubectl.apply(&object.to_string()).unwrap();
     kubectl
-        .run(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=300s"])
+        .run(&["wait", "--for=condition=Ready", "rimg/invoices", "--timeout=900s"])
         .unwrap();
     let first = wait_ready(&namespace, "invoices", LIMIT).await.unwrap();
     println!(

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::objects::{git_repository, is_stalled, jobs, post_install_robot, robot_image};
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// What a hostile package would do: look everywhere for something to steal. rcc runs it with the environment's Python; it
 /// ends with a failure, so that what it printed is shown to the user. The secrets stand in it backwards: it must not find

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::objects::{git_repository, is_settled, post_install_robot, repository, robot_image, wait_ready};
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(15);
 
 /// Files of a robot whose environment has a command that is this suite's own, so that no other suite has kept it.
 fn robot(code: &str) -> Vec<(&'static str, Vec<u8>)> {
