@@ -39,6 +39,9 @@ use crate::failure::Failure;
 /// Requests to registries end this long before the deadline, so that what kept them is told instead of a timeout.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How long the work of a step is waited for once it was told to stop.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How a step is run.
 #[derive(Clone, Debug)]
 pub struct StepOptions {
@@ -199,6 +202,8 @@ async fn supervise<T: Send + 'static>(
     context.cancel.cancel();
     context.interrupt.store(true, Ordering::Relaxed);
     task.abort();
+    // Its end removes what it has on disk; one that does not end is left to the end of the process.
+    tokio::time::timeout(PATIENCE, task).await.ok();
     Err(failure)
 }
 
