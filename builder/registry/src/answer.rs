@@ -85,7 +85,7 @@ impl Answer {
         {
             body.extend_from_slice(&chunk[..chunk.len().min(4 * SHOWN)]);
         }
-        printable(String::from_utf8_lossy(&body).into_owned(), secrets)
+        printable(&String::from_utf8_lossy(&body), secrets)
     }
 
     /// A header's value, when it is text.
@@ -118,16 +118,18 @@ impl Answer {
 }
 
 /// Words of others, safe to show.
-fn printable(mut text: String, secrets: &[String]) -> String {
+fn printable(text: &str, secrets: &[String]) -> String {
+    // Cleaned first: a secret with control characters strewn in would come together again afterwards.
+    let mut text: String = text.chars().filter(|c| !c.is_control()).collect();
     for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
         text = text.replace(secret.as_str(), "***");
     }
-    text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+    text.chars().take(SHOWN).collect()
 }
 
 /// The OCI error document.
 #[derive(Debug, Default, Deserialize)]
-struct ErrorDocument {
+pub(crate) struct ErrorDocument {
     #[serde(default)]
     errors: Vec<ErrorEntry>,
 }
@@ -159,7 +161,7 @@ impl ErrorDocument {
         } else {
             format!("{}: {}", first.code, first.message)
         };
-        Said(printable(text, secrets))
+        Said(printable(&text, secrets))
     }
 
     /// The digests that the details of the errors name.
@@ -179,7 +181,7 @@ impl ErrorDocument {
 /// Words that tell a used up quota, whatever the status: Docker Hub, GitLab and Quay; Harbor.
 const FULL: [&str; 3] = ["quota", "exceed the configured upper limit", "insufficient storage"];
 
-fn classify(
+pub(crate) fn classify(
     at: &Context,
     status: StatusCode,
     document: &ErrorDocument,
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn words_are_bounded_printable_and_without_secrets() {
-        let message = format!("\u{1b}[31m you sent hunter2 and {}", "x".repeat(5000));
+        let message = format!("\u{1b}[31m you sent hunter2 and hun\u{7}ter2 and {}", "x".repeat(5000));
         let document = ErrorDocument {
             errors: vec![ErrorEntry {
                 code: "DENIED".into(),

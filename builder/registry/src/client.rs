@@ -17,6 +17,7 @@ use crate::context::{Context, Operation};
 use crate::credentials::Credentials;
 use crate::digest;
 use crate::error::Error;
+use crate::mirrors::Mirrors;
 use crate::options::ClientOptions;
 use crate::reference::{Reference, Repository};
 use crate::transport::{Body, Call, Follow, Transport};
@@ -33,6 +34,7 @@ const PAGE_LIMIT: u64 = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) transport: Arc<Transport>,
+    pub(crate) mirrors: Arc<Mirrors>,
 }
 
 /// A manifest or index as the registry holds it.
@@ -49,10 +51,27 @@ pub struct Fetched {
 impl Client {
     /// A client. Needs a tokio runtime when it is used, not when it is made.
     pub fn new(options: ClientOptions, credentials: Credentials) -> Result<Self, Error> {
+        let mirrors = Mirrors::new(&options.mirrors).map_err(Error::Configuration)?;
         let transport = Transport::new(options, Authenticator::new(credentials))?;
         Ok(Self {
             transport: Arc::new(transport),
+            mirrors: Arc::new(mirrors),
         })
+    }
+
+    /// The same client, sharing connections and tokens, that asks no mirror: for a repository that is written to, and after a
+    /// mirror sent something else than it should.
+    #[must_use]
+    pub fn without_mirrors(&self) -> Self {
+        Self {
+            transport: Arc::clone(&self.transport),
+            mirrors: Arc::default(),
+        }
+    }
+
+    /// Does it ask mirrors?
+    pub fn has_mirrors(&self) -> bool {
+        self.mirrors.any()
     }
 
     /// The settings.
@@ -86,8 +105,15 @@ impl Client {
         })
     }
 
-    /// A manifest or index by tag or digest; its digest is verified.
+    /// A manifest or index by tag or digest; its digest is verified. Mirrors are asked first, once each.
     pub async fn manifest(&self, reference: &Reference) -> Result<Fetched, Error> {
+        for mirror in self.mirrors.of(&reference.to_repository()) {
+            match self.fetch(&reference.at(&mirror), false).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) if self.mirrors.failed(&mirror, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
         self.fetch(reference, true).await
     }
 
@@ -116,7 +142,7 @@ impl Client {
     }
 
     /// The digest that a tag has now; `None` when there is no such image. A registry that does not tell it in the
-    /// header is asked for the manifest.
+    /// header is asked for the manifest. Mirrors are not asked: what a tag is now, only the registry itself knows.
     pub async fn head_manifest(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
         let repository = reference.to_repository();
         let tail = format!("manifests/{}", reference.locator());
@@ -131,7 +157,7 @@ impl Client {
         match (answer.status, answer.digest()) {
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (StatusCode::OK, Some(digest)) => Ok(Some(digest)),
-            _ => match self.manifest(reference).await {
+            _ => match self.fetch(reference, true).await {
                 Ok(fetched) => Ok(Some(fetched.digest)),
                 Err(Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error),
@@ -237,7 +263,7 @@ impl Head {
 }
 
 /// The document's own `mediaType`, else the header's without parameters; `None` when it is no JSON object.
-fn media_type(bytes: &[u8], header: Option<&str>) -> Option<MediaType> {
+pub(crate) fn media_type(bytes: &[u8], header: Option<&str>) -> Option<MediaType> {
     let document: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;
     let stated = document
         .get("mediaType")
@@ -248,7 +274,7 @@ fn media_type(bytes: &[u8], header: Option<&str>) -> Option<MediaType> {
 }
 
 /// The target of `<…>; rel="next"`.
-fn next_page(link: &str) -> Option<&str> {
+pub(crate) fn next_page(link: &str) -> Option<&str> {
     link.split(',').find_map(|part| {
         let (target, parameters) = part.trim().strip_prefix('<')?.split_once('>')?;
         (parameters.contains("rel=\"next\"") || parameters.contains("rel=next")).then_some(target)

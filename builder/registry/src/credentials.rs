@@ -234,7 +234,10 @@ impl AuthEntry {
         let (username, password) = if self.auth.is_empty() {
             (self.username, self.password)
         } else {
-            let wrong = || CredentialsError::Auth { key: key.to_owned() };
+            // The key is somebody's input as well; the host that it begins with is enough to find it.
+            let wrong = || CredentialsError::Auth {
+                key: key.chars().take(100).collect(),
+            };
             let decoded = BASE64.decode(self.auth.trim()).map_err(|_| wrong())?;
             let text = String::from_utf8(decoded).map_err(|_| wrong())?;
             let (username, password) = text.split_once(':').ok_or_else(wrong)?;

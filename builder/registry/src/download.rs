@@ -2,6 +2,8 @@
 //!
 //! Invariant: a stream that ends without an error has delivered exactly the bytes of the descriptor.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
 use oci_spec::image::{Descriptor, Digest};
@@ -13,14 +15,18 @@ use crate::answer::Answer;
 use crate::client::Client;
 use crate::context::{Context, Operation};
 use crate::digest::Verifier;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::reference::Repository;
 use crate::transport::{Call, Follow};
+
+/// Bytes after which a broken connection does not count as one more failed attempt: something came of the last one.
+const PROGRESS: u64 = 1 << 20;
 
 /// A download under way.
 struct Download {
     client: Client,
-    repository: Repository,
+    /// Where the blob is: mirrors, then the registry itself. The first is read from.
+    sources: VecDeque<Repository>,
     at: Context,
     digest: Digest,
     /// Where the next byte belongs.
@@ -30,6 +36,8 @@ struct Download {
     verifier: Option<Verifier>,
     answer: Option<Answer>,
     attempt: u32,
+    /// Where the current attempt began.
+    began: u64,
 }
 
 impl Client {
@@ -51,7 +59,7 @@ impl Client {
         Ok(call)
     }
 
-    /// The blob's bytes as a stream. Size and digest are verified: the last item is an error when they differ, so what
+    /// The blob's bytes as a stream, from a mirror if there is one. Size and digest are verified: the last item is an error when they differ, so what
     /// was read must not be used before the stream has ended.
     pub fn blob_stream(&self, repository: &Repository, descriptor: &Descriptor) -> BoxStream<'static, Result<Bytes, Error>> {
         self.download(repository, descriptor, 0).boxed()
@@ -82,12 +90,13 @@ impl Client {
             let at = Context::new(Operation::PullBlob, repository, repository.to_string());
             return Err(Error::TooLarge { at: Box::new(at), limit });
         }
-        let mut stream = self.blob_stream(repository, descriptor);
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = stream.try_next().await? {
-            bytes.extend_from_slice(&piece);
+        match collect(self.blob_stream(repository, descriptor)).await {
+            // Nobody has seen what a mirror sent: the registry itself can be asked for all of it.
+            Err(error) if error.kind() == ErrorKind::DigestMismatch && self.has_mirrors() => {
+                collect(self.without_mirrors().blob_stream(repository, descriptor)).await
+            }
+            collected => collected,
         }
-        Ok(bytes.freeze())
     }
 
     /// The blob from `offset` on. Only a download from 0 is verified.
@@ -97,17 +106,19 @@ impl Client {
         descriptor: &Descriptor,
         offset: u64,
     ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static + use<> {
-        let subject = format!("{repository}@{}", descriptor.digest());
+        let mut sources = VecDeque::from(self.mirrors.of(repository));
+        sources.push_back(repository.clone());
         let download = Download {
-            at: Context::new(Operation::PullBlob, repository, subject),
+            at: place(&sources[0], descriptor.digest()),
             client: self.clone(),
-            repository: repository.clone(),
+            sources,
             digest: descriptor.digest().clone(),
             offset,
             size: descriptor.size(),
             verifier: None,
             answer: None,
             attempt: 1,
+            began: offset,
         };
         let expected = (descriptor.digest().clone(), descriptor.size());
         futures::stream::once(async move {
@@ -122,9 +133,33 @@ impl Client {
     }
 }
 
+async fn collect(mut stream: BoxStream<'static, Result<Bytes, Error>>) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = stream.try_next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
+}
+
 /// Answers to `head_blob` that settle it.
 pub(crate) fn tells_existence(status: StatusCode) -> bool {
     status == StatusCode::OK || status == StatusCode::NOT_FOUND || status.is_redirection()
+}
+
+fn place(repository: &Repository, digest: &Digest) -> Context {
+    Context::new(Operation::PullBlob, repository, format!("{repository}@{digest}"))
+}
+
+/// Where a range begins and how long the whole is, from `bytes first-last/whole`; the whole may be unknown.
+pub(crate) fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, whole) = text.trim().strip_prefix("bytes ")?.trim_start().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let whole = match whole.trim() {
+        "*" => None,
+        whole => Some(whole.parse().ok()?),
+    };
+    (first <= last && whole.is_none_or(|whole: u64| last < whole)).then_some((first, whole))
 }
 
 impl Download {
@@ -136,6 +171,12 @@ impl Download {
                     if let Some(verifier) = &mut self.verifier {
                         let verified = verifier.update(&bytes);
                         verified.map_err(|error| self.mismatch(&error))?;
+                    } else if self.offset > self.size {
+                        let problem = format!("content has more than its {} bytes", self.size);
+                        return Err(Error::DigestMismatch {
+                            at: Box::new(self.at),
+                            problem,
+                        });
                     }
                     return Ok(Some((bytes, self)));
                 }
@@ -153,6 +194,15 @@ impl Download {
                 Err(error) => error,
             };
             self.answer = None;
+            if self.sources.len() > 1 && self.client.mirrors.failed(&self.sources[0], &error) {
+                self.sources.pop_front();
+                self.at = place(&self.sources[0], &self.digest);
+                continue;
+            }
+            if self.offset - self.began >= PROGRESS {
+                self.attempt = 1;
+            }
+            self.began = self.offset;
             if !error.retryable() || !self.client.transport.pause(&self.at, self.attempt, &error).await? {
                 return Err(error);
             }
@@ -179,7 +229,7 @@ impl Download {
         let tail = format!("blobs/{}", self.digest);
         let mut call = self
             .client
-            .request(Method::GET, Operation::PullBlob, &self.repository, self.at.subject.clone(), &tail)?;
+            .request(Method::GET, Operation::PullBlob, &self.sources[0], self.at.subject.clone(), &tail)?;
         if self.offset > 0 {
             let range = HeaderValue::from_str(&format!("bytes={}-", self.offset));
             call.headers.insert(RANGE, range.expect("invariant: digits are a valid header"));
@@ -188,8 +238,8 @@ impl Download {
         match answer.status {
             StatusCode::OK => {}
             StatusCode::PARTIAL_CONTENT if self.offset > 0 => {
-                let expected = format!("bytes {}-", self.offset);
-                if answer.header(CONTENT_RANGE).is_some_and(|range| range.starts_with(&expected)) {
+                let range = answer.header(CONTENT_RANGE).and_then(content_range);
+                if range.is_some_and(|(first, whole)| first == self.offset && whole.is_none_or(|whole| whole == self.size)) {
                     return Ok(answer);
                 }
                 let problem = "it sends another range of the blob than asked for".to_owned();
@@ -218,6 +268,31 @@ impl Download {
         Error::DigestMismatch {
             at: Box::new(self.at.clone()),
             problem: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        let table = [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            ("bytes 5-9/*", Some((5, None))),
+            (" bytes  0-0/1 ", Some((0, Some(1)))),
+            ("bytes 5-9/9", None),
+            ("bytes 9-5/10", None),
+            ("bytes 50-9/10", None),
+            ("bytes */10", None),
+            ("bytes 5-9", None),
+            ("items 5-9/10", None),
+            ("bytes 5-99999999999999999999/*", None),
+            ("", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(content_range(text), expected, "{text}");
         }
     }
 }

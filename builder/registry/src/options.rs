@@ -3,6 +3,7 @@
 //! Invariant: the defaults are those of a command line on a developer's machine; whoever handles URLs of others sets
 //! `address_policy` and `allowed_hosts`.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,9 @@ pub struct ClientOptions {
     pub plain_http: Vec<String>,
     /// Loopback hosts that are talked to over https all the same, in the same spelling.
     pub tls_hosts: Vec<String>,
+    /// Mirrors to ask for manifests and blobs before a registry, in this order: `host[:port]`, with a path before the name of a
+    /// repository where the mirror has one for each registry it mirrors. By the registry's `host[:port]`; Docker Hub is `docker.io`.
+    pub mirrors: BTreeMap<String, Vec<String>>,
     /// Hosts besides the registry itself that redirects, upload locations and token services may name: `host`,
     /// `host:port`, or `*.domain`. `None` is docker's practice: any host, over https, and none gets the registry's credentials except the token service.
     pub allowed_hosts: Option<Vec<String>>,
@@ -52,6 +56,7 @@ impl Default for ClientOptions {
             ca_bundle_pem: Vec::new(),
             plain_http: Vec::new(),
             tls_hosts: Vec::new(),
+            mirrors: BTreeMap::new(),
             allowed_hosts: None,
             address_policy: AddressPolicy::open(),
             user_agent: concat!("robotimage/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -18,7 +18,7 @@ pub(crate) fn received(answer: &Answer) -> Option<u64> {
     parse_received(answer.header(RANGE)?)
 }
 
-fn parse_received(text: &str) -> Option<u64> {
+pub(crate) fn parse_received(text: &str) -> Option<u64> {
     let text = text.strip_prefix("bytes=").unwrap_or(text);
     let last: u64 = text.strip_prefix("0-")?.trim().parse().ok()?;
     Some(if last == 0 { 0 } else { last.checked_add(1)? })

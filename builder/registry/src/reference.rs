@@ -202,6 +202,14 @@ impl Reference {
         self.repository.clone()
     }
 
+    /// The same tag or digest in another repository.
+    pub(crate) fn at(&self, repository: &Repository) -> Self {
+        Self {
+            repository: repository.clone(),
+            ..self.clone()
+        }
+    }
+
     /// What stands after `/manifests/`: the digest, else the tag, else `latest`.
     pub(crate) fn locator(&self) -> String {
         match (&self.digest, &self.tag) {

@@ -8,6 +8,9 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+/// From this number on, seconds are counted from 1970.
+const EPOCH_BEGINS: u64 = 1_000_000_000;
+
 /// How often and how long to retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -73,7 +76,12 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<D
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // Too many digits for a number still say "long": the cap decides.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::from(u32::MAX))));
+        let seconds = text.parse().unwrap_or(u64::from(u32::MAX));
+        // Docker Hub writes the time when its limit ends instead of how long that is; nobody means thirty years.
+        let epoch = u64::try_from(now.as_second())
+            .ok()
+            .filter(|_| (EPOCH_BEGINS..u64::from(u32::MAX)).contains(&seconds));
+        return Some(Duration::from_secs(epoch.map_or(seconds, |now| seconds.saturating_sub(now))));
     }
     let when = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     Some(Duration::try_from(when.duration_since(now)).unwrap_or(Duration::ZERO))
@@ -111,6 +119,9 @@ mod tests {
             ("120", Some(120)),
             (" 5 ", Some(5)),
             ("0", Some(0)),
+            ("1767225690", Some(90)),
+            ("1767225000", Some(0)),
+            ("999999999", Some(999_999_999)),
             ("99999999999999999999999", Some(u64::from(u32::MAX))),
             ("Thu, 01 Jan 2026 00:01:30 GMT", Some(90)),
             ("Wed, 31 Dec 2025 23:00:00 GMT", Some(0)),
