@@ -1,5 +1,6 @@
 //! What can be written on the command line. Names here are contracts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -82,6 +83,10 @@ pub(super) struct BuildArgs {
     /// Host, or host:port, that is spoken to without TLS; can be given several times.
     #[arg(long, value_name = "HOST")]
     pub(super) plain_http: Vec<String>,
+    /// Mirror that is asked for the base image before its registry, such as docker.io=mirror.example.com; can be given several
+    /// times, and is asked in that order.
+    #[arg(long = "mirror", value_name = "REGISTRY=HOST[/PATH]", value_parser = mirror)]
+    pub(super) mirrors: Vec<(String, String)>,
     /// PEM file with certificate authorities to trust beside the system's; can be given several times.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Vec<PathBuf>,
@@ -166,6 +171,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn mirror(text: &str) -> Result<(String, String), String> {
+    let (registry, mirror) = text.split_once('=').ok_or("write registry=mirror, both as host or host:port")?;
+    robotimage_registry::check_mirrors(&BTreeMap::from([(registry.to_owned(), vec![mirror.to_owned()])]))?;
+    Ok((registry.to_owned(), mirror.to_owned()))
+}
+
 fn user(text: &str) -> Result<String, String> {
     let number = |text: &str| text.parse::<u32>().is_ok();
     let good = match text.split_once(':') {
@@ -210,6 +221,8 @@ mod tests {
             "robotimage build --output out",
             "robotimage build --save a.tar --output oci:b",
             "robotimage build --label x",
+            "robotimage build --mirror docker.io",
+            "robotimage build --mirror docker.io=https://mirror.example.com",
             "robotimage build --user robot",
             "robotimage build --platform linux/arm64",
             "robotimage build --environment-cache r/env --no-environment-cache",

@@ -144,6 +144,8 @@ async fn once(args: &BuildArgs, stop: &Stop, ask_cache: bool) -> Result<Built, E
     let client = registry(args, stop)?;
     phase.announce(&format!("reading {}", args.base_image));
     let (base, blobs) = base(args, &client, &folders).await?;
+    // What is pushed goes to the registry itself, and is read back from there.
+    let client = client.without_mirrors();
     let size: u64 = base.layers.iter().map(|layer| layer.size).sum();
     phase.done(&format!(
         "{}, {}, glibc {}",

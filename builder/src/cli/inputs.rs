@@ -100,7 +100,10 @@ pub(super) fn registry(args: &BuildArgs, stop: &Stop) -> Result<Client, Failure>
         plain_http: args.plain_http.clone(),
         ..PlanPlatform::default()
     };
-    let options: ClientOptions = steps::client_options(&platform, roots, AddressPolicy::open(), None, &stop.cancel);
+    let mut options: ClientOptions = steps::client_options(&platform, roots, AddressPolicy::open(), None, &stop.cancel);
+    for (registry, mirror) in &args.mirrors {
+        options.mirrors.entry(registry.clone()).or_default().push(mirror.clone());
+    }
     steps::client(&options, Some(credentials()?))
 }
 

@@ -101,7 +101,8 @@ impl Ready {
             context,
             rcc: rcc.path,
             launcher,
-            client,
+            // The image to compare with is in the registry itself.
+            client: client.without_mirrors(),
             blobs,
             recipe,
         })

@@ -209,6 +209,15 @@ pub fn client(options: &ClientOptions, credentials: Option<Credentials>) -> Resu
         .map_err(|error| Failure::new(Reason::CertificateUntrusted, error.to_string()))
 }
 
+/// A client that reads what others publish, bases and rcc: the platform's mirrors are asked first.
+pub(super) fn reader(options: &ClientOptions, platform: &PlanPlatform, credentials: Option<Credentials>) -> Result<Client, Failure> {
+    let options = ClientOptions {
+        mirrors: platform.mirrors.clone(),
+        ..options.clone()
+    };
+    client(&options, credentials)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

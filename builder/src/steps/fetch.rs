@@ -137,7 +137,10 @@ async fn source(context: &Context, scratch: &Path) -> Result<Checkout, Failure> 
 /// A client that reads with the first of these Secrets that is mounted.
 pub(super) fn reader(context: &Context, secrets: &[&str], side: Side) -> Result<Client, Failure> {
     let credentials: Option<Credentials> = access::credentials(&context.root, secrets, side)?;
-    access::client(&context.registry()?, credentials)
+    match side {
+        Side::Base | Side::Rcc => access::reader(&context.registry()?, &context.plan.platform, credentials),
+        Side::Target | Side::Push => access::client(&context.registry()?, credentials),
+    }
 }
 
 async fn base(context: &Context) -> Result<Base, Failure> {

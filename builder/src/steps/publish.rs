@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context) -> Result<Published, Failure> {
     if facts.fetched.noop {
         return noop(context, &facts, &client, &repository).await;
     }
-    let base = base_blobs(context, &client)?;
+    let base = base_blobs(context, &client, push_credentials.as_ref())?;
     let secrets = secrets(&[&push_credentials, &base.credentials]);
     let scratch = context.root.path(paths::SCRATCH);
     make_empty(&scratch)?;
@@ -160,12 +160,13 @@ struct BaseSide {
 }
 
 /// With its own Secret, or with the one to push where there is none, so that a base in the target's registry can be mounted.
-fn base_blobs(context: &Context, push: &Client) -> Result<BaseSide, Failure> {
+fn base_blobs(context: &Context, push: &Client, push_credentials: Option<&Credentials>) -> Result<BaseSide, Failure> {
     let reference = base_reference(&context.plan.image.base)?;
     let credentials = access::credentials(&context.root, &[paths::BASE_SECRET, paths::PULL_SECRET], Side::Base)?;
+    let platform = &context.plan.platform;
     let client = match &credentials {
-        Some(credentials) => access::client(&context.registry()?, Some(credentials.clone()))?,
-        None => push.clone(),
+        None if platform.mirrors.is_empty() => push.clone(),
+        found => access::reader(&context.registry()?, platform, found.clone().or_else(|| push_credentials.cloned()))?,
     };
     let repository = reference.to_repository();
     Ok(BaseSide {

@@ -71,6 +71,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end -}}
 {{- with $v.rcc.secretName }}{{- $_ := set $rcc "secretName" . }}{{- end -}}
 {{- $_ := set $config "rcc" $rcc -}}
+{{- with $v.registryMirrors }}{{- $_ := set $config "registryMirrors" . }}{{- end -}}
 {{- with $v.caBundle }}{{- $_ := set $config "caBundle" . }}{{- end -}}
 {{- $index := dict -}}
 {{- with $v.index.settingsYaml }}{{- $_ := set $index "settingsYaml" . }}{{- end -}}

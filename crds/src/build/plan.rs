@@ -148,6 +148,9 @@ pub struct PlanPlatform {
     /// Hosts (`host` or `host:port`) that may be spoken to without TLS.
     #[serde(default)]
     pub plain_http: Vec<String>,
+    /// Mirrors that are asked for bases and rcc before their registry, by its `host[:port]`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub mirrors: BTreeMap<String, Vec<String>>,
     /// Address ranges that a tenant's URL must not reach.
     #[serde(default)]
     pub deny: Vec<String>,

@@ -33,6 +33,10 @@ pub struct PlatformConfig {
     /// Hosts (`host` or `host:port`) that may be spoken to without TLS, by the operator and by build pods.
     #[serde(default)]
     pub plain_http: Vec<String>,
+    /// Mirrors that build pods ask for bases and rcc before the registry itself, in this order: `host[:port]`, with a path
+    /// before the repository's name if the mirror has one. By the registry's `host[:port]`; Docker Hub is `docker.io`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub registry_mirrors: BTreeMap<String, Vec<String>>,
     /// Which addresses a tenant's URL may lead to.
     #[serde(default)]
     pub address_policy: AddressPolicyConfig,

@@ -1,5 +1,6 @@
 //! The configuration, read, checked, and with what follows from it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,9 @@ struct Hashed<'a> {
     rcc: &'a super::RccConfig,
     compression: robotimage_crds::api::Compression,
     plain_http: &'a [String],
+    // Left out when there are none, so that the hash of whoever has none stays what it was.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    registry_mirrors: &'a BTreeMap<String, Vec<String>>,
     address_policy: &'a super::AddressPolicyConfig,
     require_secret_hosts: bool,
     limits: super::Limits,
@@ -112,6 +116,7 @@ impl Platform {
             rcc: &config.rcc,
             compression: config.compression,
             plain_http: &config.plain_http,
+            registry_mirrors: &config.registry_mirrors,
             address_policy: &config.address_policy,
             require_secret_hosts: config.require_secret_hosts,
             limits: config.limits,
@@ -134,6 +139,7 @@ impl Platform {
         let texts = |nets: &[IpNet]| nets.iter().map(ToString::to_string).collect();
         PlanPlatform {
             plain_http: self.config.plain_http.clone(),
+            mirrors: self.config.registry_mirrors.clone(),
             deny: texts(&self.policy.deny),
             allow: texts(&self.policy.allow),
             require_secret_hosts: self.config.require_secret_hosts,
@@ -194,6 +200,7 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
     if config.ca_bundle.is_some() && config.ca_bundle_file.is_some() {
         return Err(bad("caBundle", "caBundleFile is set as well; keep one of the two"));
     }
+    robotimage_registry::check_mirrors(&config.registry_mirrors).map_err(|problem| bad("registryMirrors", &problem))?;
     if config.concurrency == 0 {
         return Err(bad("concurrency", "it must be at least 1"));
     }
@@ -317,6 +324,7 @@ mod tests {
                 "environmentCache: {repository: 'r.example.com/env:1'}\n",
                 "environmentCache.repository",
             ),
+            ("registryMirrors: {docker.io: ['https://mirror.example.com']}\n", "registryMirrors"),
         ] {
             let error = Platform::parse(&format!("{least}{extra}"))
                 .and_then(|config| Platform::new(config, String::new(), None))
@@ -342,6 +350,7 @@ mod tests {
         assert_eq!(same, hash(&|config| config.build_timeout = super::super::Period::seconds(77), ""));
         assert_ne!(same, hash(&|config| config.builder_image = "other".to_owned(), ""));
         assert_ne!(same, hash(&|config| config.index.piprc = None, ""));
+        assert_ne!(same, hash(&|config| config.registry_mirrors.clear(), ""));
         assert_ne!(same, hash(&|_| {}, "another bundle"));
     }
 
