@@ -1,21 +1,15 @@
 //! What is in a base image, read once from its layers as they stream by.
 //!
 //! Invariant: facts are those of the merged layers: what an upper layer deletes or replaces is not in them. Reading is
-//! bounded in bytes and entries, and nothing is written anywhere.
+//! bounded in bytes, entries and memory whatever an archive holds, and nothing is written anywhere.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
+use tar::EntryType;
 
-/// Most uncompressed bytes of one layer.
-const MAX_BYTES: u64 = 32 << 30;
-/// Most entries of one layer.
-const MAX_ENTRIES: u64 = 4_000_000;
-/// Largest text file that is kept.
-const MAX_TEXT: u64 = 1 << 20;
-/// Largest C library that is searched.
-const MAX_LIBC: u64 = 32 << 20;
+use super::entries::{Entries, Entry, resolved};
 
 /// Text files that are kept.
 const TEXTS: &[&str] = &["etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release"];
@@ -23,6 +17,43 @@ const TEXTS: &[&str] = &["etc/passwd", "etc/group", "etc/os-release", "usr/lib/o
 const FOLDERS: &[&str] = &["opt", "opt/rcc", "home", "home/robot", "usr", "usr/local", "usr/local/bin", "etc"];
 /// The loader that programs of this platform name.
 const LOADER: &str = "ld-linux-x86-64.so.2";
+/// Where the system's own libraries are, the place that the loader searches first at the beginning. A C library elsewhere
+/// belongs to some program that brought it.
+const LIBRARIES: &[&str] = &[
+    "lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu",
+    "lib64",
+    "usr/lib64",
+    "lib",
+    "usr/lib",
+];
+
+/// What reading a base may cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Uncompressed bytes of all layers.
+    pub(crate) bytes: u64,
+    /// Headers of all layers.
+    pub(crate) headers: u64,
+    /// Bytes of a text file.
+    pub(crate) text: u64,
+    /// Bytes of a C library.
+    pub(crate) library: u64,
+    /// Things that are remembered.
+    pub(crate) found: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 128 << 30,
+            headers: 20_000_000,
+            text: 1 << 20,
+            library: 32 << 20,
+            found: 1000,
+        }
+    }
+}
 
 /// What is known of a base image.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -52,39 +83,72 @@ enum Found {
     Folder,
 }
 
+/// By path: the few things that facts are made of.
+type Known = BTreeMap<String, Found>;
+
 /// Takes layers from the bottom up.
 #[derive(Debug, Default)]
 pub struct BaseReader {
-    found: BTreeMap<String, Found>,
+    limits: Limits,
+    found: Known,
 }
 
 /// One layer's effect, collected before it is applied: its deletions concern the layers below it only.
-#[derive(Default)]
-struct Changes {
-    /// Paths that hide everything at and below them.
+struct Changes<'a> {
+    limits: Limits,
+    lower: &'a Known,
+    /// Paths that hide what lower layers have at and below them. Only those that hide something are kept.
     gone: Vec<String>,
-    /// Folders whose lower content is hidden.
+    /// Folders that hide what lower layers have in them, likewise.
     emptied: Vec<String>,
-    found: BTreeMap<String, Found>,
+    found: Known,
 }
 
 impl BaseReader {
-    /// Reads a layer of this media type to its end.
-    pub fn layer(&mut self, media_type: &str, bytes: impl Read) -> io::Result<()> {
-        let changes = if media_type.ends_with("gzip") {
-            read(flate2::read::MultiGzDecoder::new(bytes))?
-        } else if media_type.ends_with("zstd") {
-            read(zstd::stream::read::Decoder::new(bytes)?)?
-        } else {
-            read(bytes)?
+    /// With other limits.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Reads a layer to its end, whatever it is compressed with: runtimes go by its first bytes too, not by its media type.
+    pub fn layer(&mut self, mut bytes: impl Read) -> io::Result<()> {
+        let mut magic = Vec::new();
+        (&mut bytes).take(6).read_to_end(&mut magic)?;
+        let compression = Compression::of(&magic)?;
+        let bytes = io::Cursor::new(magic).chain(bytes);
+        let decoded: Box<dyn Read + '_> = match compression {
+            Compression::None => Box::new(bytes),
+            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(bytes)?),
         };
-        for path in &changes.gone {
+        let mut decoded = Bounded {
+            inner: decoded,
+            left: self.limits.bytes,
+        };
+        let mut changes = Changes {
+            limits: self.limits,
+            lower: &self.found,
+            gone: Vec::new(),
+            emptied: Vec::new(),
+            found: Known::new(),
+        };
+        let mut entries = Entries::new(&mut decoded, self.limits.headers);
+        while let Some(entry) = entries.next()? {
+            changes.entry(&entry, &mut entries)?;
+        }
+        let headers = entries.left();
+        // A stream is verified only at its end, and some writers pad their archives.
+        entries.finish()?;
+        let Changes { gone, emptied, found, .. } = changes;
+        for path in &gone {
             self.found.retain(|known, _| known != path && !is_below(known, path));
         }
-        for path in &changes.emptied {
+        for path in &emptied {
             self.found.retain(|known, _| !is_below(known, path));
         }
-        self.found.extend(changes.found);
+        self.found.extend(found);
+        (self.limits.headers, self.limits.bytes) = (headers, decoded.left);
         Ok(())
     }
 
@@ -94,16 +158,16 @@ impl BaseReader {
             Some(Found::Text(text)) => Some(text.clone()),
             _ => None,
         };
-        let glibc = self.found.values().find_map(|found| match found {
-            Found::Glibc(version) => Some(version.clone()),
+        let glibc = self.found.iter().filter_map(|(path, found)| match found {
+            Found::Glibc(version) => Some((place(path), version)),
             _ => None,
         });
         let links = self.found.iter().filter_map(|(path, found)| match found {
-            Found::Link(target) if FOLDERS.contains(&path.as_str()) => Some((format!("/{path}"), target.clone())),
+            Found::Link(target) => Some((format!("/{path}"), target.clone())),
             _ => None,
         });
         BaseFacts {
-            glibc,
+            glibc: glibc.min_by_key(|(place, _)| *place).map(|(_, version)| version.clone()),
             loader: self.found.values().any(|found| *found == Found::Loader),
             passwd: text("etc/passwd"),
             group: text("etc/group"),
@@ -115,92 +179,142 @@ impl BaseReader {
     }
 }
 
-fn is_below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+/// What a layer is compressed with.
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
 }
 
-fn read(bytes: impl Read) -> io::Result<Changes> {
-    let mut changes = Changes::default();
-    let mut bytes = bytes.take(MAX_BYTES);
-    let mut archive = tar::Archive::new(&mut bytes);
-    for (number, entry) in (1..).zip(archive.entries()?) {
-        if number > MAX_ENTRIES {
-            return Err(io::Error::other(format!("it has more than {MAX_ENTRIES} entries")));
+impl Compression {
+    /// By the first bytes; what docker once took and no OCI runtime takes is named.
+    fn of(magic: &[u8]) -> io::Result<Self> {
+        let refused = |name| {
+            Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("it is compressed with {name}, which images are not"),
+            ))
+        };
+        match magic {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            // The second is a frame that readers skip; some writers begin with one.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => refused("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => refused("xz"),
+            _ => Ok(Self::None),
         }
-        let mut entry = entry?;
-        let path = String::from_utf8_lossy(&entry.path_bytes())
-            .trim_start_matches("./")
-            .trim_matches('/')
-            .to_owned();
-        changes.entry(&path, &mut entry)?;
     }
-    // A stream is verified only at its end, and some writers pad their archives beyond it.
-    io::copy(&mut bytes, &mut io::sink())?;
-    if bytes.limit() == 0 {
-        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
-    }
-    Ok(changes)
 }
 
-impl Changes {
-    fn entry<R: Read>(&mut self, path: &str, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
+/// A reader that fails where it has given too much.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(into)?;
+        self.left = self
+            .left
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the image is larger than any that is read"))?;
+        Ok(count)
+    }
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// Whether something is known below a folder.
+fn any_below(known: &Known, folder: &str) -> bool {
+    if folder.is_empty() {
+        return !known.is_empty();
+    }
+    let from = format!("{folder}/");
+    known.range(from.clone()..).next().is_some_and(|(path, _)| path.starts_with(&from))
+}
+
+/// Rank of a library's folder; the largest one for a place where the system does not look.
+fn place(path: &str) -> usize {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    LIBRARIES.iter().position(|known| *known == folder).unwrap_or(LIBRARIES.len())
+}
+
+impl Changes<'_> {
+    fn entry<R: Read>(&mut self, entry: &Entry, archive: &mut Entries<R>) -> io::Result<()> {
+        let path = entry.path.as_str();
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         if name == ".wh..wh..opq" {
-            self.emptied.push(folder.to_owned());
+            if any_below(self.lower, folder) {
+                self.emptied.push(folder.to_owned());
+            }
             return Ok(());
         }
         if let Some(name) = name.strip_prefix(".wh.") {
-            self.gone.push(if folder.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{folder}/{name}")
-            });
+            // What else begins so is bookkeeping of a file system that docker once used.
+            if !name.starts_with(".wh.") {
+                self.hide(resolved(format!("{folder}/{name}").as_bytes()));
+            }
             return Ok(());
         }
-        let kind = entry.header().entry_type();
-        if kind.is_dir() {
+        if entry.kind == EntryType::Directory {
+            // A folder that meets a folder leaves it; anything else is replaced by it.
+            if self.lower.get(path).is_some_and(|found| *found != Found::Folder) {
+                self.gone.push(path.to_owned());
+            }
+            self.found.remove(path);
             if FOLDERS.contains(&path) {
                 self.found.insert(path.to_owned(), Found::Folder);
             }
             return Ok(());
         }
-        let found = self.look(path, name, kind, entry)?;
-        // What is not a folder hides a folder of lower layers and everything in it.
-        if found.is_some() || FOLDERS.contains(&path) {
-            self.gone.push(path.to_owned());
+        let found = self.look(path, name, entry, archive)?;
+        // What is not a folder replaces whatever was there, and everything that was in it.
+        self.hide(path.to_owned());
+        self.found.remove(path);
+        if any_below(&self.found, path) {
+            self.found.retain(|known, _| !is_below(known, path));
         }
         if let Some(found) = found {
+            if self.found.len() >= self.limits.found {
+                return Err(io::Error::other("it has more C libraries than any system"));
+            }
             self.found.insert(path.to_owned(), found);
         }
         Ok(())
     }
 
-    fn look<R: Read>(&self, path: &str, name: &str, kind: tar::EntryType, entry: &mut tar::Entry<'_, R>) -> io::Result<Option<Found>> {
-        let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+    /// Hides what lower layers have at and below a path.
+    fn hide(&mut self, path: String) {
+        if self.lower.contains_key(&path) || any_below(self.lower, &path) {
+            self.gone.push(path);
+        }
+    }
+
+    fn look<R: Read>(&self, path: &str, name: &str, entry: &Entry, archive: &mut Entries<R>) -> io::Result<Option<Found>> {
         if name == LOADER {
-            return Ok(Some(Found::Loader));
+            return Ok((place(path) < LIBRARIES.len()).then_some(Found::Loader));
         }
-        if kind.is_symlink() {
-            return Ok(FOLDERS.contains(&path).then(|| Found::Link(target.unwrap_or_default())));
+        if entry.kind == EntryType::Symlink {
+            return Ok(FOLDERS.contains(&path).then(|| Found::Link(entry.target.clone())));
         }
-        if kind.is_hard_link() {
-            let same = target
-                .as_deref()
-                .map(|target| target.trim_start_matches("./").trim_start_matches('/'));
-            return Ok(same.and_then(|same| self.found.get(same)).cloned());
+        if entry.kind == EntryType::Link {
+            return Ok(self.found.get(&resolved(entry.target.as_bytes())).cloned());
         }
-        if !kind.is_file() {
+        if !matches!(entry.kind, EntryType::Regular | EntryType::Continuous) || entry.sparse {
             return Ok(None);
         }
         if TEXTS.contains(&path) {
-            let mut text = Vec::new();
-            entry.take(MAX_TEXT).read_to_end(&mut text)?;
+            let text = archive
+                .read(self.limits.text)
+                .map_err(|error| io::Error::new(error.kind(), format!("/{path}: {error}")))?;
             return Ok(Some(Found::Text(String::from_utf8_lossy(&text).into_owned())));
         }
         let old_name = name.starts_with("libc-2.") && has_ending(name, "so");
-        if (name == "libc.so.6" || old_name) && entry.size() <= MAX_LIBC {
-            let mut library = Vec::new();
-            entry.read_to_end(&mut library)?;
+        if (name == "libc.so.6" || old_name) && entry.size <= self.limits.library {
+            let library = archive.read(self.limits.library)?;
             return Ok(glibc_version(&library).map(Found::Glibc));
         }
         Ok(None)

@@ -43,7 +43,7 @@ fn libc(version: &str) -> Vec<u8> {
 fn facts(layers: &[Vec<u8>]) -> BaseFacts {
     let mut reader = BaseReader::default();
     for layer in layers {
-        reader.layer("application/vnd.oci.image.layer.v1.tar", &layer[..]).unwrap();
+        reader.layer(&layer[..]).unwrap();
     }
     reader.finish()
 }
@@ -78,7 +78,7 @@ fn facts_of_one_layer_in_each_compression() {
         ("application/vnd.oci.image.layer.v1.tar+zstd", zstd),
     ] {
         let mut reader = BaseReader::default();
-        reader.layer(media_type, &bytes[..]).unwrap();
+        reader.layer(&bytes[..]).unwrap();
         let facts = reader.finish();
         assert_eq!(facts.glibc.as_deref(), Some("2.36"), "{media_type}");
         assert_eq!(facts.os.as_deref(), Some("Debian GNU/Linux 12"));
@@ -109,10 +109,123 @@ fn upper_layers_delete_and_replace() {
     );
 }
 
+/// What replaces a folder or a file in an upper layer hides it, whatever kind it is.
+#[test]
+fn anything_hides_what_it_replaces() {
+    let upper = |items: &[Item<'_>]| facts(&[debian(), archive(items)]);
+    assert_eq!(upper(&[File("usr/lib", b"")]).glibc, None, "a file on a folder of the way");
+    assert_eq!(upper(&[Link("usr/lib/x86_64-linux-gnu", "../elsewhere")]).glibc, None);
+    assert_eq!(upper(&[Link("usr/lib/x86_64-linux-gnu/libc.so.6", "libc-2.so")]).glibc, None);
+    assert_eq!(upper(&[Folder("etc/passwd")]).passwd, None);
+    assert_eq!(upper(&[Link("etc/os-release", "../usr/lib/os-release")]).os, None);
+    assert_eq!(upper(&[File(".wh..wh..opq", b"")]), BaseFacts::default(), "the whole image");
+    assert_eq!(
+        upper(&[Folder("usr"), Folder("etc"), File("usr/lib/y", b"")]).glibc.as_deref(),
+        Some("2.36")
+    );
+    // Bookkeeping of an old storage driver deletes nothing.
+    assert_eq!(
+        upper(&[File(".wh..wh.plnk", b""), File("etc/.wh..wh.aufs", b"")]),
+        facts(&[debian()])
+    );
+    // The last of equal names in one archive counts.
+    let twice = archive(&[File("etc/passwd", b"a"), Link("etc/passwd", "x"), Link("opt", "x"), Folder("opt")]);
+    assert_eq!(facts(&[twice]), BaseFacts::default());
+    let once_more = archive(&[Link("etc/passwd", "x"), File("./etc//passwd", b"b")]);
+    assert_eq!(facts(&[once_more]).passwd.as_deref(), Some("b"));
+}
+
+/// A C library that a program brought along is not the system's.
+#[test]
+fn the_systems_own_library_counts() {
+    let sysroot = File("opt/conda/sysroot/lib64/libc.so.6", &[0; 0]);
+    let old = libc("2.17");
+    let sysroot = match sysroot {
+        File(path, _) => File(path, &old),
+        other => other,
+    };
+    let layer = archive(&[sysroot, File("opt/conda/sysroot/lib64/ld-linux-x86-64.so.2", b"x")]);
+    let both = facts(&[layer.clone(), debian()]);
+    assert_eq!(both.glibc.as_deref(), Some("2.36"));
+    let alone = facts(&[layer]);
+    assert_eq!((alone.glibc.as_deref(), alone.loader), (Some("2.17"), false), "better than none");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// Runtimes look at the first bytes; so must we, or a base that runs is refused.
+#[test]
+fn compression_is_told_by_the_bytes() {
+    let plain = debian();
+    let (first, second) = plain.split_at(700);
+    let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"skip"].concat();
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+    for (name, layer) in [
+        ("gzip members", [gzip(first), gzip(second)].concat()),
+        ("zstd frames", [zstd(first), zstd(second)].concat()),
+        (
+            "zstd with frames to skip",
+            [skipped.clone(), zstd(first), skipped.clone(), zstd(second), skipped].concat(),
+        ),
+        ("plain", plain.clone()),
+    ] {
+        assert_eq!(facts(&[layer]), facts(&[debian()]), "{name}");
+    }
+    for (name, layer) in [("bzip2", &b"BZh91AY&SY"[..]), ("xz", b"\xfd7zXZ\0\0\x04")] {
+        let error = BaseReader::default().layer(layer).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    for cut in [gzip(&plain), zstd(&plain)] {
+        for length in [7, cut.len() / 2, cut.len() - 1] {
+            assert!(BaseReader::default().layer(&cut[..length]).is_err(), "{length}");
+        }
+    }
+}
+
+/// A layer of a few kilobytes that would fill memory or take hours.
+#[test]
+fn bombs_are_bounded() {
+    let small = || {
+        BaseReader::with_limits(Limits {
+            bytes: 1 << 20,
+            headers: 100,
+            text: 100,
+            library: 1 << 20,
+            found: 10,
+        })
+    };
+    let zeros = vec![0; 1 << 22];
+    for bomb in [gzip(&zeros), zstd::encode_all(&zeros[..], 1).unwrap(), zeros] {
+        assert!(small().layer(&bomb[..]).unwrap_err().to_string().contains("larger than any"));
+    }
+    let mut two = small();
+    let half = vec![0; 600 << 10];
+    two.layer(&half[..]).unwrap();
+    assert!(two.layer(&half[..]).is_err(), "all layers count together");
+    let names: Vec<String> = (0..200).map(|number| format!("{number}/ld-linux")).collect();
+    let files: Vec<_> = names.iter().map(|name| File(name, b"")).collect();
+    assert!(
+        small()
+            .layer(&archive(&files)[..])
+            .unwrap_err()
+            .to_string()
+            .contains("too many entries")
+    );
+    let old = libc("2.17");
+    let names: Vec<String> = (0..20).map(|number| format!("{number}/libc.so.6")).collect();
+    let files: Vec<_> = names.iter().map(|name| File(name, &old)).collect();
+    assert!(small().layer(&archive(&files)[..]).unwrap_err().to_string().contains("C libraries"));
+    let error = small().layer(&archive(&[File("etc/passwd", &[b'x'; 101])])[..]).unwrap_err();
+    assert!(error.to_string().contains("/etc/passwd"), "{error}");
+}
+
 #[test]
 fn broken_layers_are_errors() {
     let mut cut = debian();
     cut.truncate(700);
-    assert!(BaseReader::default().layer("tar", &cut[..]).is_err());
-    assert!(BaseReader::default().layer("tar+gzip", &debian()[..]).is_err());
+    assert!(BaseReader::default().layer(&cut[..]).is_err());
 }

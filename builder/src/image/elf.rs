@@ -79,6 +79,26 @@ impl Needs {
 
 /// The newest version of glibc that an x86-64 ELF file needs. A file that is broken or something else needs none.
 fn needed(file: &File) -> Option<Version> {
+    newest(&|at, size| {
+        let mut bytes = vec![0; size];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        Some(bytes)
+    })
+}
+
+/// The same of bytes in memory.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn needed_by(bytes: &[u8]) -> Option<Version> {
+    newest(&|at, size| {
+        let start = usize::try_from(at).ok()?;
+        bytes.get(start..start.checked_add(size)?).map(<[u8]>::to_vec)
+    })
+}
+
+/// Reads `size` bytes at an offset.
+type ReadAt<'a> = dyn Fn(u64, usize) -> Option<Vec<u8>> + 'a;
+
+fn newest(file: &ReadAt<'_>) -> Option<Version> {
     let header = part(file, 0, HEADER)?;
     if header.get(..6)? != b"\x7fELF\x02\x01" || u16_at(&header, 18)? != 62 {
         return None;
@@ -98,22 +118,25 @@ fn needed(file: &File) -> Option<Version> {
     let names = content(section(usize::try_from(u32_at(wanted, 40)?).ok()?)?)?;
     let content = content(wanted)?;
     let mut newest = None;
-    let mut at = 0;
-    // Each entry is a library with a chain of versions. Offsets only grow, so the loops end.
+    let mut at = 0_usize;
+    // Each entry is a library with a chain of versions. Every one of them takes 16 bytes, so a section with more of them than
+    // fit into it repeats itself.
+    let mut left = content.len() / 16;
     loop {
         let entry = content.get(at..)?;
-        let mut version_at = at + usize::try_from(u32_at(entry, 8)?).ok()?;
+        let mut version_at = at.checked_add(usize::try_from(u32_at(entry, 8)?).ok()?)?;
         for _ in 0..u16_at(entry, 2)? {
+            left = left.checked_sub(1)?;
             let version = content.get(version_at..)?;
             let name = names.get(usize::try_from(u32_at(version, 8)?).ok()?..)?;
             let name = &name[..name.iter().position(|byte| *byte == 0)?];
             let found = std::str::from_utf8(name).ok().and_then(|name| parse(name.strip_prefix("GLIBC_")?));
             newest = newest.max(found);
-            version_at += usize::try_from(u32_at(version, 12)?).ok()?;
+            version_at = version_at.checked_add(usize::try_from(u32_at(version, 12)?).ok()?)?;
         }
         match usize::try_from(u32_at(entry, 12)?).ok()? {
             0 => return newest,
-            next => at += next,
+            next => at = at.checked_add(next)?,
         }
     }
 }
@@ -124,13 +147,11 @@ fn parse(text: &str) -> Option<Version> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn part(file: &File, at: u64, size: u64) -> Option<Vec<u8>> {
+fn part(file: &ReadAt<'_>, at: u64, size: u64) -> Option<Vec<u8>> {
     if size > MAX_SECTION {
         return None;
     }
-    let mut bytes = vec![0; usize::try_from(size).ok()?];
-    file.read_exact_at(&mut bytes, at).ok()?;
-    Some(bytes)
+    file(at, usize::try_from(size).ok()?)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -167,17 +188,51 @@ mod tests {
         }
     }
 
+    /// An ELF file with this section of needed versions and these names.
+    fn program(versions: &[u8], names: &[u8]) -> Vec<u8> {
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[18] = 62;
+        file[40] = 64;
+        file[58] = 64;
+        file[60] = 2;
+        let mut section = |kind: u32, link: u8, at: usize, size: usize| {
+            let mut header = [0; 64];
+            header[4..8].copy_from_slice(&kind.to_le_bytes());
+            header[24..32].copy_from_slice(&(at as u64).to_le_bytes());
+            header[32..40].copy_from_slice(&(size as u64).to_le_bytes());
+            header[40] = link;
+            file.extend_from_slice(&header);
+        };
+        section(VERNEED, 1, 192, versions.len());
+        section(3, 0, 192 + versions.len(), names.len());
+        file.extend_from_slice(versions);
+        file.extend_from_slice(names);
+        file
+    }
+
+    #[test]
+    fn a_chain_that_repeats_itself_ends() {
+        // One library with one version: at 16, named by offset 0.
+        let mut one = vec![0; 32];
+        (one[2], one[8]) = (1, 16);
+        assert_eq!(needed_by(&program(&one, b"GLIBC_2.7\0")), Some((2, 7)));
+        // 65535 versions that are all the same one, in each of 262144 libraries: hours without a bound.
+        let mut entry = [0_u8; 16];
+        entry[2..4].fill(0xff);
+        (entry[8], entry[12]) = (16, 16);
+        assert_eq!(needed_by(&program(&entry.repeat(262_144), b"GLIBC_2.7\0")), None);
+    }
+
     proptest::proptest! {
         #[test]
         fn hostile_headers_never_panic(changes in proptest::collection::vec((0_usize..4096, proptest::num::u8::ANY), 1..40)) {
-            let mut bytes = std::fs::read("/proc/self/exe").unwrap();
-            bytes.truncate(1 << 16);
+            let mut bytes = vec![0; 1 << 16];
+            File::open("/proc/self/exe").unwrap().read_exact_at(&mut bytes, 0).unwrap();
             for (at, byte) in changes {
                 bytes[at] = byte;
             }
-            let file = tempfile::tempfile().unwrap();
-            file.write_all_at(&bytes, 0).unwrap();
-            needed(&file);
+            needed_by(&bytes);
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod assemble;
 pub mod base;
 pub mod elf;
+mod entries;
 pub mod key;
 pub mod layers;
 pub mod oci;

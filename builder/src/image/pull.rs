@@ -7,8 +7,9 @@ use std::path::Path;
 
 use bytes::{Buf as _, Bytes};
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use robotimage_registry::layout::OciLayout;
-use robotimage_registry::{Client, Digest, MediaType, Reference, Repository};
+use robotimage_registry::{Client, Digest, ErrorKind, MediaType, Reference, Repository};
 
 use super::oci::{Config, Descriptor, Manifest};
 use super::{Base, BaseFacts, BaseReader};
@@ -64,8 +65,19 @@ pub enum BaseBlobs {
     Layout(OciLayout),
 }
 
-/// Reads a base from a registry. `cache` is a folder that keeps facts by digest.
+/// Reads a base from a registry, or from its mirrors. `cache` is a folder that keeps facts by digest. What a mirror sends is
+/// verified like everything else; when it is something else, the registry itself is read instead.
 pub async fn from_registry(client: &Client, reference: &Reference, cache: Option<&Path>) -> Result<(Base, BaseBlobs), PullError> {
+    match read(client, reference, cache).await {
+        Err(PullError::Registry(error)) if error.kind() == ErrorKind::DigestMismatch && client.has_mirrors() => {
+            tracing::warn!(%error, "a mirror sends something else than the registry has; it is not asked again");
+            read(&client.without_mirrors(), reference, cache).await
+        }
+        result => result,
+    }
+}
+
+async fn read(client: &Client, reference: &Reference, cache: Option<&Path>) -> Result<(Base, BaseBlobs), PullError> {
     let image = client.resolve_image(reference, PLATFORM.0, PLATFORM.1).await?;
     let name = reference.to_string();
     let repository = reference.to_repository();
@@ -89,39 +101,17 @@ pub async fn from_registry(client: &Client, reference: &Reference, cache: Option
         facts
     } else {
         let mut reader = BaseReader::default();
-        for (layer, described) in image.manifest.layers().iter().zip(&layers) {
-            let mut stream = client.blob_stream(&repository, layer);
-            let (sender, pieces) = tokio::sync::mpsc::channel(8);
-            let kind = described.media_type.clone();
-            let work = tokio::task::spawn_blocking(move || {
-                let result = reader.layer(&kind, Pieces { pieces, now: Bytes::new() });
-                result.map(|()| reader)
-            });
-            let mut failed = None;
-            loop {
-                match stream.try_next().await {
-                    Ok(Some(piece)) => {
-                        if sender.send(piece).await.is_err() {
-                            break;
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
-            }
-            drop(sender);
-            let read = work.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-            reader = read.map_err(|source| PullError::Layer {
-                name: name.clone(),
-                digest: described.digest.clone(),
-                source,
-            })?;
+        for layer in image.manifest.layers() {
+            reader = read_layer(client.blob_stream(&repository, layer), reader)
+                .await
+                .map_err(|failed| match failed {
+                    Failed::Stream(error) => PullError::Registry(error),
+                    Failed::Archive(source) => PullError::Layer {
+                        name: name.clone(),
+                        digest: layer.digest().to_string(),
+                        source,
+                    },
+                })?;
         }
         let facts = reader.finish();
         remember(cache, &digest, &facts);
@@ -138,6 +128,47 @@ pub async fn from_registry(client: &Client, reference: &Reference, cache: Option
         repository,
     };
     Ok((base, blobs))
+}
+
+/// Why a layer was not read.
+enum Failed {
+    Stream(robotimage_registry::Error),
+    Archive(io::Error),
+}
+
+/// Reads a layer on a thread of its own as it arrives; the reader comes back.
+async fn read_layer(
+    mut stream: BoxStream<'static, Result<Bytes, robotimage_registry::Error>>,
+    mut reader: BaseReader,
+) -> Result<BaseReader, Failed> {
+    let (sender, pieces) = tokio::sync::mpsc::channel(8);
+    let work = tokio::task::spawn_blocking(move || {
+        let result = reader.layer(Pieces { pieces, now: Bytes::new() });
+        result.map(|()| reader)
+    });
+    let mut failed = None;
+    loop {
+        match stream.try_next().await {
+            Ok(Some(piece)) => {
+                // The reader has ended early, and tells why below.
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let read = work.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    // A stream that broke makes a broken archive too, and is the cause of it.
+    match failed {
+        Some(error) => Err(Failed::Stream(error)),
+        None => read.map_err(Failed::Archive),
+    }
 }
 
 /// Reads a base from a layout on disk, such as `skopeo copy docker://… oci:DIR` makes.
@@ -196,7 +227,7 @@ pub fn from_layout(folder: &Path, cache: Option<&Path>) -> Result<(Base, BaseBlo
     } else {
         let mut reader = BaseReader::default();
         for layer in &manifest.layers {
-            if !layer.media_type.starts_with("application/vnd.oci.image.layer.") {
+            if !layer.media_type.starts_with("application/vnd.oci.image.layer.v1.tar") {
                 return Err(wrong(format!(
                     "its layer has the type {}, not that of an image layer",
                     layer.media_type
@@ -209,7 +240,7 @@ pub fn from_layout(folder: &Path, cache: Option<&Path>) -> Result<(Base, BaseBlo
             };
             let blob = Digest::try_from(layer.digest.as_str()).map_err(|error| wrong(error.to_string()))?;
             let file = std::fs::File::open(layout.blob_path(&blob)).map_err(unreadable)?;
-            reader.layer(&layer.media_type, io::BufReader::new(file)).map_err(unreadable)?;
+            reader.layer(io::BufReader::new(file)).map_err(unreadable)?;
         }
         let facts = reader.finish();
         remember(cache, &digest, &facts);
@@ -250,8 +281,9 @@ fn document<T: serde::de::DeserializeOwned>(layout: &OciLayout, digest: &Digest)
     serde_json::from_slice(&bytes).map_err(|error| format!("{digest}: {error}"))
 }
 
+/// The number tells how the facts were found: those of an older way are not used.
 fn facts_path(cache: &Path, digest: &str) -> std::path::PathBuf {
-    cache.join(format!("{}.json", digest.replace(':', "-")))
+    cache.join(format!("{}.2.json", digest.replace(':', "-")))
 }
 
 /// Facts from an earlier build. A file that cannot be read is the same as none.

@@ -16,10 +16,11 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// Whatever of the output stands in the message, it is one line and not long: it goes into conditions and to terminals.
     fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
-            message: message.into(),
+            message: line(&message.into(), 1000),
         }
     }
 }
@@ -332,14 +333,15 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", short(text))
 }
 
-/// One line without control characters, and not long: it goes into conditions.
+/// A part of a message.
 fn short(text: &str) -> String {
-    let clean: String = text
-        .trim()
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect();
-    match clean.char_indices().nth(240) {
+    line(text.trim(), 240)
+}
+
+/// Without control characters, and cut to so many letters.
+fn line(text: &str, most: usize) -> String {
+    let clean: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    match clean.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &clean[..end]),
         None => clean,
     }

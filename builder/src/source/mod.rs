@@ -11,7 +11,7 @@ mod error;
 mod git;
 mod local;
 mod names;
-mod probe;
+pub(crate) mod probe;
 mod tree;
 mod web;
 

@@ -85,7 +85,7 @@ async fn ask(client: &reqwest::Client, url: &Url, authorization: Option<&Authori
 }
 
 /// The repository's address behind a redirect: the same host, never down to plain http.
-fn redirected(from: &Url, location: Option<&HeaderValue>) -> Result<Url, SourceError> {
+pub(crate) fn redirected(from: &Url, location: Option<&HeaderValue>) -> Result<Url, SourceError> {
     let refuse = |problem: String| SourceError::Address { url: shown(from), problem };
     let location = location
         .and_then(|value| value.to_str().ok())
