@@ -19,6 +19,9 @@
 pub mod cli;
 pub mod environment;
 pub mod failure;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod leak;
 pub mod rcc;

@@ -28,6 +28,9 @@ pub mod apply;
 pub mod config;
 pub mod controller;
 pub mod decide;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod labels;
 pub mod observe;

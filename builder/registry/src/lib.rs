@@ -27,6 +27,9 @@ pub mod digest;
 mod documents;
 mod download;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hosts;
 mod image;
 pub mod json;

@@ -8,7 +8,7 @@ use crate::observe::Revision;
 
 /// An answer that is not git's, or that does not have what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AnswerError {
+pub(crate) enum AnswerError {
     /// Not pkt-lines at all.
     #[error("{0}")]
     Framing(#[from] PacketError),
@@ -25,7 +25,7 @@ pub(super) enum AnswerError {
 
 /// What the first answer, the advertisement, is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Advertisement {
+pub(crate) enum Advertisement {
     /// Version 2: references are asked for by a second request.
     Version2,
     /// An older server that has listed all its references at once.
@@ -34,14 +34,14 @@ pub(super) enum Advertisement {
 
 /// What is looked for: full names, in order of preference, and how people call it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     name: String,
     reference: String,
 }
 
 impl Wanted {
     /// Of a branch, a tag or, without either, the default branch.
-    pub(super) fn of(reference: Option<&GitRef>) -> Self {
+    pub(crate) fn of(reference: Option<&GitRef>) -> Self {
         let (branch, tag) = reference.map_or((None, None), |reference| (reference.branch.clone(), reference.tag.clone()));
         match (branch, tag) {
             (Some(branch), _) => Self {
@@ -60,7 +60,7 @@ impl Wanted {
     }
 
     /// For messages.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self.name.strip_prefix("refs/") {
             Some(name) if name.starts_with("heads/") => format!("branch {}", self.reference),
             Some(_) => format!("tag {}", self.reference),
@@ -69,7 +69,7 @@ impl Wanted {
     }
 
     /// Body of the second request.
-    pub(super) fn request(&self) -> Vec<u8> {
+    pub(crate) fn request(&self) -> Vec<u8> {
         let mut body = Vec::new();
         line(&mut body, "command=ls-refs");
         line(&mut body, concat!("agent=robotimage/", env!("CARGO_PKG_VERSION")));
@@ -88,7 +88,7 @@ impl Wanted {
     }
 
     /// The commit, from the list of an older server. `name^{}` is what an annotated tag points to.
-    pub(super) fn find_in(&self, listed: &[(String, String)]) -> Result<Revision, AnswerError> {
+    pub(crate) fn find_in(&self, listed: &[(String, String)]) -> Result<Revision, AnswerError> {
         let peeled = format!("{}^{{}}", self.name);
         let of = |name: &str| listed.iter().find(|(listed, _)| listed == name).map(|(_, id)| id.as_str());
         of(&peeled)
@@ -98,7 +98,7 @@ impl Wanted {
     }
 
     /// The commit, from the answer to the second request: lines `<id> <name>[ peeled:<id>]…`.
-    pub(super) fn find_by_answer(&self, answer: &[u8]) -> Result<Revision, AnswerError> {
+    pub(crate) fn find_by_answer(&self, answer: &[u8]) -> Result<Revision, AnswerError> {
         let mut ended = false;
         let mut found = None;
         for packet in Packets::new(answer) {
@@ -141,7 +141,7 @@ fn check_id(id: &str) -> Result<(), AnswerError> {
 }
 
 /// Reads the advertisement: `# service=git-upload-pack`, a flush, then either `version 2` and capabilities, or the references.
-pub(super) fn advertisement(answer: &[u8]) -> Result<Advertisement, AnswerError> {
+pub(crate) fn advertisement(answer: &[u8]) -> Result<Advertisement, AnswerError> {
     let mut packets = Packets::new(answer);
     let mut first = packets.next().ok_or(AnswerError::Foreign)??;
     if first == Packet::Data(b"# service=git-upload-pack") {

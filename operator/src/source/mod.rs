@@ -7,7 +7,7 @@
 mod credentials;
 mod failure;
 mod git;
-mod ls_refs;
+pub(crate) mod ls_refs;
 mod pkt_line;
 mod pool;
 

@@ -2,7 +2,7 @@
 
 /// One packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packet<'a> {
+pub(crate) enum Packet<'a> {
     /// Payload, a final line end removed.
     Data(&'a [u8]),
     /// `0000`: end of a message.
@@ -15,7 +15,7 @@ pub(super) enum Packet<'a> {
 
 /// The bytes are not pkt-lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PacketError {
+pub(crate) enum PacketError {
     /// Four hexadecimal digits were expected.
     #[error("it has a packet without a length")]
     Length,
@@ -25,10 +25,10 @@ pub(super) enum PacketError {
 }
 
 /// Reads the packets of a whole answer, one after another; ends at the first error.
-pub(super) struct Packets<'a>(&'a [u8]);
+pub(crate) struct Packets<'a>(&'a [u8]);
 
 impl<'a> Packets<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
@@ -70,7 +70,7 @@ impl<'a> Iterator for Packets<'a> {
 }
 
 /// Writes one line.
-pub(super) fn line(into: &mut Vec<u8>, text: &str) {
+pub(crate) fn line(into: &mut Vec<u8>, text: &str) {
     into.extend_from_slice(format!("{:04x}{text}\n", text.len() + 5).as_bytes());
 }
 
