@@ -220,9 +220,7 @@ async fn passwd(client: &Client, from: &Repository, base: &ResolvedImage) -> Res
             .blob_bytes(from, layer, 2 << 30)
             .await
             .map_err(other("read of a base layer"))?;
-        reader
-            .layer(layer.media_type().as_ref(), &bytes[..])
-            .map_err(other("content of a base layer"))?;
+        reader.layer(&bytes[..]).map_err(other("content of a base layer"))?;
     }
     Ok(reader.finish().passwd.unwrap_or_default())
 }
