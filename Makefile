@@ -36,6 +36,11 @@ campaign: parts ## 1000 pushes over connections that break; ROBOTIMAGE_PUSHES=n,
 fuzz: ## every fuzz target for MINUTES=10, JOBS=2 at a time; ONLY="target target"; fails when one finds something
 	@scripts/fuzz $(ONLY)
 
+.PHONY: bench
+bench: prerequisites ## what the builder costs beside other tools (about half an hour); `make bench ONLY=cold` one part
+	@$(CARGO) build --locked --package robotimage-tests --bin bench
+	@$(CARGO_TARGET_DIR)/debug/bench $(ONLY)
+
 ##@ Generate
 .PHONY: crds crds-drift chart chart-drift golden
 crds: ## crds/robotimages.yaml from the types in crds/src/api

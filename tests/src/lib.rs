@@ -7,6 +7,7 @@ pub mod apiproxy;
 pub mod audit;
 pub mod base;
 pub mod bed;
+pub mod bench;
 pub mod blackhole;
 pub mod cache;
 mod cgroup;

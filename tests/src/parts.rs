@@ -152,6 +152,11 @@ pub fn crane(cache: &Cache) -> Result<PathBuf> {
     install(cache, &CRANE)
 }
 
+/// Which crane it is.
+pub fn crane_version() -> &'static str {
+    CRANE.version
+}
+
 /// Helm 3.
 pub fn helm(cache: &Cache) -> Result<PathBuf> {
     install(cache, &HELM)
