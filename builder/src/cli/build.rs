@@ -265,6 +265,7 @@ pub(super) async fn recipe(
             context: &context,
             rcc: &rcc,
             rcc_home: &rcc_home,
+            blueprint: None,
             base: &base,
             settings: settings.as_deref(),
             compression,

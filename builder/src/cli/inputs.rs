@@ -119,7 +119,7 @@ pub(super) async fn base(args: &BuildArgs, client: &Client, folders: &Folders) -
         return blocking(move || from_layout(&folder, Some(&facts)).map_err(|error| steps::pull_failure(&error))).await;
     }
     let reference = steps::base_reference(&args.base_image)?;
-    from_registry(client, &reference, Some(&facts))
+    from_registry(client, &reference, Some(&facts), None)
         .await
         .map_err(|error| steps::pull_failure(&error))
 }

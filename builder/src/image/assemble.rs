@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use robotimage_crds::build::LayerReport;
 use robotimage_registry::Repository;
 
+use super::learned::ANNOTATION as LEARNED_ANNOTATION;
 use super::oci::{CONFIG, Descriptor, MANIFEST, Manifest, digest, to_bytes};
 use super::run::{RunSpec, Step, config};
 use super::{Base, KEY_ANNOTATION, PART_ANNOTATION, ROLE_ANNOTATION};
@@ -121,7 +122,7 @@ pub fn base_layers(base: &Base) -> Vec<ImageLayer> {
 }
 
 /// Puts layers together, from the bottom; those above the base must be sorted by role.
-pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, layers: Vec<ImageLayer>) -> Image {
+pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, learned: Option<String>, layers: Vec<ImageLayer>) -> Image {
     let above = layers.iter().filter(|layer| layer.role != Role::Base);
     let steps: Vec<Step<'_>> = above
         .map(|layer| Step {
@@ -134,6 +135,7 @@ pub fn assemble(spec: &RunSpec<'_>, annotations: &BTreeMap<String, String>, laye
     if let Some(name) = &spec.base.name {
         all.insert("org.opencontainers.image.base.name".to_owned(), name.clone());
     }
+    all.extend(learned.map(|text| (LEARNED_ANNOTATION.to_owned(), text)));
     all.extend(annotations.clone());
     let manifest = Manifest {
         schema_version: 2,

@@ -9,6 +9,7 @@ pub mod elf;
 mod entries;
 pub mod key;
 pub mod layers;
+pub mod learned;
 pub mod oci;
 pub mod pack;
 pub mod pipeline;

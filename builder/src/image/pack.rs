@@ -13,6 +13,7 @@ use robotimage_layer::{LayerBuilder, WriteOptions};
 
 use super::assemble::{Content, Image, ImageLayer, Role, assemble, base_layers};
 use super::layers::{self, Code, Draft, Spool};
+use super::learned::Learned;
 use super::oci::Run;
 use super::run::{RunSpec, config};
 use super::{HOME, Recipe, Reused, survey};
@@ -118,7 +119,7 @@ impl Recipe {
 
     /// The image of these layers, from the bottom; those above the base must be sorted by role.
     pub fn image(&self, layers: Vec<ImageLayer>) -> Image {
-        self.spec(|spec| assemble(spec, &self.annotations, layers))
+        self.spec(|spec| assemble(spec, &self.annotations, Learned::of(self).text(), layers))
     }
 
     /// How the image will be run.

@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use robotimage_registry::layout::OciLayout;
 use robotimage_registry::{Client, Digest, ErrorKind, MediaType, Reference, Repository};
 
+use super::learned::Learned;
 use super::oci::{Config, Descriptor, Manifest};
 use super::{Base, BaseFacts, BaseReader};
 
@@ -65,19 +66,30 @@ pub enum BaseBlobs {
     Layout(OciLayout),
 }
 
-/// Reads a base from a registry, or from its mirrors. `cache` is a folder that keeps facts by digest. What a mirror sends is
-/// verified like everything else; when it is something else, the registry itself is read instead.
-pub async fn from_registry(client: &Client, reference: &Reference, cache: Option<&Path>) -> Result<(Base, BaseBlobs), PullError> {
-    match read(client, reference, cache).await {
+/// Reads a base from a registry, or from its mirrors. `cache` is a folder that keeps facts by digest, `learned` what an earlier
+/// image says: where one of them knows the base, its layers are not read. What a mirror sends is verified like everything
+/// else; when it is something else, the registry itself is read instead.
+pub async fn from_registry(
+    client: &Client,
+    reference: &Reference,
+    cache: Option<&Path>,
+    learned: Option<&Learned>,
+) -> Result<(Base, BaseBlobs), PullError> {
+    match read(client, reference, cache, learned).await {
         Err(PullError::Registry(error)) if error.kind() == ErrorKind::DigestMismatch && client.has_mirrors() => {
             tracing::warn!(%error, "a mirror sends something else than the registry has; it is not asked again");
-            read(&client.without_mirrors(), reference, cache).await
+            read(&client.without_mirrors(), reference, cache, learned).await
         }
         result => result,
     }
 }
 
-async fn read(client: &Client, reference: &Reference, cache: Option<&Path>) -> Result<(Base, BaseBlobs), PullError> {
+async fn read(
+    client: &Client,
+    reference: &Reference,
+    cache: Option<&Path>,
+    learned: Option<&Learned>,
+) -> Result<(Base, BaseBlobs), PullError> {
     let image = client.resolve_image(reference, PLATFORM.0, PLATFORM.1).await?;
     let name = reference.to_string();
     let repository = reference.to_repository();
@@ -97,7 +109,8 @@ async fn read(client: &Client, reference: &Reference, cache: Option<&Path>) -> R
             annotations: std::collections::BTreeMap::default(),
         })
         .collect();
-    let facts = if let Some(facts) = cached(cache, &digest) {
+    let known = learned.and_then(|learned| learned.base(&digest)).cloned();
+    let facts = if let Some(facts) = known.or_else(|| cached(cache, &digest)) {
         facts
     } else {
         let mut reader = BaseReader::default();

@@ -78,6 +78,8 @@ pub struct EnvironmentFacts {
     pub blueprint: String,
     /// The environment file, relative to the context.
     pub file: String,
+    /// SHA-256 over its name and text, which are all that rcc's hash depends on.
+    pub file_digest: String,
 }
 
 /// A layer of another image that this one takes over.

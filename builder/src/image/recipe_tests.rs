@@ -57,6 +57,7 @@ impl Fixture {
                 files: "f".repeat(64),
                 blueprint: "873a70b30de4a4c9".to_owned(),
                 file: "conda.yaml".to_owned(),
+                file_digest: "d".repeat(64),
             }),
             user: "1000:0".to_owned(),
             labels: BTreeMap::from([("team".to_owned(), "finance".to_owned())]),
@@ -121,8 +122,8 @@ fn golden_images_of_compatibility_1() {
     assert_eq!(
         digests,
         [
-            "sha256:671afc19095c44ffb56f29f8edbc4bef288f9c69fc43df4234298367655ae43a",
-            "sha256:aa10d152b207c23de2b8c5b898ed0094940cb1010fa9c9d545cf2aa84254305c"
+            "sha256:8f39240ab92e0b3ce044e9921ff575bb21f1a5fa50d68ef11e9cb049c0c92097",
+            "sha256:10a0712c91b989f7ae59e5fe84f75868887a471b745b871c74c120b3059b3355"
         ]
     );
 }

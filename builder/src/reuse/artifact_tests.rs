@@ -31,6 +31,7 @@ fn recipe() -> Recipe {
             files: "f".repeat(64),
             blueprint: "873a70b30de4a4c9".to_owned(),
             file: "conda.yaml".to_owned(),
+            file_digest: "d".repeat(64),
         }),
         user: "1000:0".to_owned(),
         labels: BTreeMap::new(),

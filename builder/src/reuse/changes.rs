@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::previous::PreviousImage;
 use crate::image::oci::Run;
-use crate::image::{KEY_ANNOTATION, Recipe, Role};
+use crate::image::{KEY_ANNOTATION, Recipe, Role, learned};
 
 /// Beginning of the names that describe the base; they change with it.
 const OF_BASE: &str = "org.opencontainers.image.base.";
@@ -129,10 +129,10 @@ fn variables(run: &Run) -> String {
     run.env.join(" ")
 }
 
-/// Names of both maps but for those that describe the base.
+/// Names of both maps but for those that follow from base, rcc and environment.
 fn names<'a>(one: &'a BTreeMap<String, String>, other: &'a BTreeMap<String, String>) -> Vec<&'a str> {
     let mut names: Vec<&str> = one.keys().chain(other.keys()).map(String::as_str).collect();
-    names.retain(|name| !name.starts_with(OF_BASE));
+    names.retain(|name| !name.starts_with(OF_BASE) && *name != learned::ANNOTATION);
     names.sort_unstable();
     names.dedup();
     names

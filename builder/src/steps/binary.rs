@@ -10,7 +10,7 @@ use futures::TryStreamExt as _;
 use reqwest::header::LOCATION;
 use robotimage_crds::api::HttpFile;
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{Client, Reference};
+use robotimage_registry::{Client, Reference, ResolvedImage};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -31,10 +31,29 @@ fn unavailable(message: String) -> Failure {
 
 /// Takes rcc out of an image and writes it to `to`, executable.
 pub async fn from_image(client: &Client, image: &str, scratch: &Path, to: &Path) -> Result<(), Failure> {
+    let resolved = resolve_image(client, image).await?;
+    from_resolved(client, image, &resolved, scratch, to).await
+}
+
+/// What an image with rcc is at this moment.
+pub(super) async fn resolve_image(client: &Client, image: &str) -> Result<ResolvedImage, Failure> {
     let reference = Reference::parse(image).map_err(|error| unavailable(format!("rcc: {error}")))?;
+    client
+        .resolve_image(&reference, "linux", "amd64")
+        .await
+        .map_err(|error| failure(&error, Side::Rcc))
+}
+
+/// Takes rcc out of a resolved image and writes it to `to`, executable.
+pub(super) async fn from_resolved(
+    client: &Client,
+    image: &str,
+    resolved: &ResolvedImage,
+    scratch: &Path,
+    to: &Path,
+) -> Result<(), Failure> {
     let fail = |error: robotimage_registry::Error| failure(&error, Side::Rcc);
-    let resolved = client.resolve_image(&reference, "linux", "amd64").await.map_err(fail)?;
-    let repository = reference.to_repository();
+    let repository = resolved.reference.to_repository();
     // The topmost layer that has it wins, as in a running container.
     for layer in resolved.manifest.layers().iter().rev() {
         let spool = tempfile::NamedTempFile::new_in(scratch).map_err(|error| Failure::io("write to", scratch, &error))?;

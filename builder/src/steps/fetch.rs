@@ -5,25 +5,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use robotimage_crds::build::{Fetched, PlanRcc, paths, render};
+use robotimage_crds::build::{Fetched, paths, render};
 use robotimage_crds::reason::Reason;
 use robotimage_registry::{Client, Credentials, Reference};
 
 use super::facts::{ENVIRONMENT, Facts, RCC};
 use super::prepare::{self, Prepared};
+use super::rcc::ChosenRcc;
 use super::root::make_empty;
 use super::{Context, Side, access, binary, standing};
 use crate::failure::Failure;
+use crate::image::learned::Learned;
 use crate::image::pull::from_registry;
 use crate::image::{Base, Recipe, Role};
-use crate::rcc::Rcc;
 use crate::source::{Checkout, GitRequest, GitSecret, Limits, SourceError, checkout};
 
 /// Where the builder image has the launcher.
 pub(super) const LAUNCHER: &str = "/usr/local/lib/robotimage/launcher";
-
-/// Home of rcc while it is asked for its version and its hash, below the scratch folder.
-const RCC_HOME: &str = "rcc-home";
 
 pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
     let plan = &context.plan;
@@ -31,7 +29,7 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
     let spec = context.root.path(paths::SPEC);
     make_empty(&scratch)?;
     make_empty(&spec)?;
-    let source = source(context, &scratch).await?;
+    let (source, previous) = tokio::try_join!(source(context, &scratch), standing::look(context))?;
     tracing::info!(
         commit = source.commit,
         tree = source.tree,
@@ -45,12 +43,19 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
         move || prepare::robot(&folder, &file, task.as_deref())
     })
     .await?;
+    let learned = previous.learned(context);
     let binary = spec.join(RCC);
-    let (base, rcc) = tokio::try_join!(base(context), rcc(context, &scratch, &binary))?;
+    let (base, mut rcc) = tokio::try_join!(
+        base(context, learned.as_ref()),
+        ChosenRcc::choose(context, learned.as_ref(), &binary)
+    )?;
     tracing::info!(digest = base.digest, glibc = base.facts.glibc, os = base.facts.os, "base");
-    tracing::info!(version = rcc.version, sha256 = rcc.sha256, "rcc");
-    let recipe = recipe(context, &source, prepared.clone(), base, rcc, &scratch.join(RCC_HOME)).await?;
-    let found = standing::find(context, &recipe).await?;
+    let recipe = recipe(context, &source, prepared.clone(), base, &mut rcc, learned.as_ref()).await?;
+    tracing::info!(version = rcc.rcc.version, sha256 = rcc.rcc.sha256, "rcc");
+    let found = standing::find(context, &recipe, previous).await?;
+    if found.needs_rcc(&recipe) {
+        rcc.bring(context).await?;
+    }
     let fetched = Fetched {
         commit: source.commit.clone(),
         reference: source.reference,
@@ -60,6 +65,7 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
         base: recipe.base.digest.clone(),
         rcc: recipe.rcc_version.clone(),
         rcc_digest: recipe.rcc.clone(),
+        rcc_image: rcc.image.clone(),
         build_key: recipe.build_key(),
         environment_key: recipe
             .environment
@@ -143,10 +149,10 @@ pub(super) fn reader(context: &Context, secrets: &[&str], side: Side) -> Result<
     }
 }
 
-async fn base(context: &Context) -> Result<Base, Failure> {
+async fn base(context: &Context, learned: Option<&Learned>) -> Result<Base, Failure> {
     let reference = base_reference(&context.plan.image.base)?;
     let client = reader(context, &[paths::BASE_SECRET, paths::PULL_SECRET], Side::Base)?;
-    let (base, _) = from_registry(&client, &reference, None)
+    let (base, _) = from_registry(&client, &reference, None, learned)
         .await
         .map_err(|error| access::pull_failure(&error))?;
     Ok(base)
@@ -157,45 +163,35 @@ pub fn base_reference(text: &str) -> Result<Reference, Failure> {
     Reference::parse(text).map_err(|error| Failure::new(Reason::BaseNotFound, format!("base: {error}")))
 }
 
-async fn rcc(context: &Context, scratch: &Path, to: &Path) -> Result<Rcc, Failure> {
-    match &context.plan.image.rcc {
-        PlanRcc::Image(image) => {
-            let client = reader(context, &[paths::RCC_SECRET, paths::PULL_SECRET], Side::Rcc)?;
-            binary::from_image(&client, image, scratch, to).await?;
-        }
-        PlanRcc::Http(source) => {
-            let platform = &context.plan.platform;
-            let web = access::web(platform, access::roots(&context.root)?, access::policy(platform)?);
-            binary::from_web(&web, source, to).await?;
-        }
-    }
-    let (binary, home) = (to.to_owned(), scratch.join(RCC_HOME));
-    blocking(move || {
-        make_empty(&home)?;
-        Ok(Rcc::probe(&binary, &home)?)
-    })
-    .await
-}
-
 /// All facts of the image.
 async fn recipe(
     context: &Context,
     source: &Checkout,
     prepared: Prepared,
     base: Base,
-    rcc: Rcc,
-    rcc_home: &Path,
+    chosen: &mut ChosenRcc,
+    learned: Option<&Learned>,
 ) -> Result<Recipe, Failure> {
+    let file = prepared.environment_file_digest();
+    let digest = format!("sha256:{}", chosen.rcc.sha256);
+    let blueprint = file
+        .as_deref()
+        .and_then(|file| learned?.blueprint(&digest, file))
+        .map(str::to_owned);
+    if file.is_some() && blueprint.is_none() {
+        chosen.bring(context).await?;
+    }
     let launcher = context.root.path(LAUNCHER);
     let settings = context.root.path(paths::PLATFORM);
     let folder = context.root.path(paths::SOURCE);
-    let (image, rcc_home) = (context.plan.image.clone(), rcc_home.to_owned());
+    let (image, rcc, rcc_home) = (context.plan.image.clone(), chosen.rcc.clone(), chosen.home());
     let (tree, commit) = (source.tree.clone(), source.commit.clone());
     blocking(move || {
         let environment = prepared.environment(&prepare::EnvironmentInputs {
             context: &folder,
             rcc: &rcc,
             rcc_home: &rcc_home,
+            blueprint: blueprint.as_deref(),
             base: &base,
             settings: Some(&settings),
             compression: image.compression,

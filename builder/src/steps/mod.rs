@@ -12,6 +12,7 @@ mod fetch;
 mod keep;
 pub mod prepare;
 mod publish;
+mod rcc;
 mod resolve;
 mod root;
 mod standing;

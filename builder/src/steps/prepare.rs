@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use robotimage_crds::api::Compression;
 use robotimage_crds::reason::Reason;
 use robotimage_layer::Codec;
+use sha2::{Digest as _, Sha256};
 
 use crate::environment::{self, KeyInputs, SEALED_PATH};
 use crate::failure::Failure;
@@ -72,6 +73,8 @@ pub struct EnvironmentInputs<'a> {
     pub rcc: &'a Rcc,
     /// Existing folder that is its home for the question.
     pub rcc_home: &'a Path,
+    /// rcc's hash of the environment file, where it is known: rcc is then not asked.
+    pub blueprint: Option<&'a str>,
     /// The base.
     pub base: &'a Base,
     /// Folder with the platform's settings, if there are any.
@@ -83,12 +86,25 @@ pub struct EnvironmentInputs<'a> {
 }
 
 impl Prepared {
-    /// The key of the environment and rcc's hash of it. Runs rcc.
+    /// SHA-256 over the environment file's name and text, 64 hexadecimal digits; none for a robot without one.
+    pub fn environment_file_digest(&self) -> Option<String> {
+        let (file, _) = self.environment.as_ref()?;
+        let mut hash = Sha256::new();
+        hash.update(file.relative.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(file.text.as_bytes());
+        Some(hex::encode(hash.finalize()))
+    }
+
+    /// The key of the environment and rcc's hash of it. Runs rcc when the hash is not known.
     pub fn environment(&self, inputs: &EnvironmentInputs<'_>) -> Result<Option<EnvironmentFacts>, Failure> {
         let Some((file, specification)) = &self.environment else {
             return Ok(None);
         };
-        let blueprint = inputs.rcc.blueprint(inputs.rcc_home, &inputs.context.join(&file.relative))?;
+        let blueprint = match inputs.blueprint {
+            Some(blueprint) => blueprint.to_owned(),
+            None => inputs.rcc.blueprint(inputs.rcc_home, &inputs.context.join(&file.relative))?,
+        };
         let mut local_files = BTreeMap::new();
         for relative in &self.named {
             let digest = super::digest(&inputs.context.join(relative))?;
@@ -124,6 +140,7 @@ impl Prepared {
             files,
             blueprint,
             file: file.relative.display().to_string(),
+            file_digest: self.environment_file_digest().unwrap_or_default(),
         }))
     }
 

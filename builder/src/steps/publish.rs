@@ -125,14 +125,21 @@ fn pack(context: &Context, facts: &Facts, secrets: Finder) -> Arc<Pack> {
     let (root, tree, facts, secrets) = (context.root.clone(), tree(context, facts), facts.clone(), Arc::new(secrets));
     Arc::new(move |making: &Making| {
         let reused = still_there(&facts.reused, &making.gone);
-        let lost = facts.fetched.reuse && !reused.iter().any(|layer| layer.role == Role::Environment);
-        if lost {
-            let message = "the registry has lost layers of the environment that was to be taken over; the next attempt resolves it anew";
+        let has = |role: Role| reused.iter().any(|layer| layer.role == role);
+        let rcc = root.path(paths::SPEC).join(RCC);
+        // Fetch brings rcc only when something is to be made with it.
+        let lost = [
+            ("environment", facts.fetched.reuse && !has(Role::Environment)),
+            ("rcc", !has(Role::Rcc) && !rcc.exists()),
+        ];
+        if let Some((what, _)) = lost.into_iter().find(|(_, lost)| *lost) {
+            let message =
+                format!("the registry has lost layers of the {what} that were to be taken over; the next attempt makes them anew");
             return Err(Failure::new(Reason::RegistryProtocol, message));
         }
         let parts = Parts {
             source: &root.path(paths::SOURCE),
-            rcc: &root.path(paths::SPEC).join(RCC),
+            rcc: &rcc,
             launcher: &root.path(LAUNCHER),
             environment: tree.as_deref(),
             reused: &reused,

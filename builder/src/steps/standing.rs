@@ -9,6 +9,7 @@ use robotimage_registry::{Client, Digest, Error, Repository};
 use super::fetch::{blocking, reader};
 use super::{Context, Side};
 use crate::failure::Failure;
+use crate::image::learned::Learned;
 use crate::image::{Recipe, Reused, Role};
 use crate::reuse::{self, Answer, Keep, PreviousImage, Standing, cache, previous};
 
@@ -36,25 +37,39 @@ impl Found {
     fn has(&self, role: Role) -> bool {
         self.reused.iter().any(|layer| layer.role == role)
     }
+
+    /// Whether a later step runs rcc or puts it into a layer.
+    pub(super) fn needs_rcc(&self, recipe: &Recipe) -> bool {
+        let resolves = recipe.environment.is_some() && !self.has(Role::Environment);
+        !self.noop && (resolves || !self.has(Role::Rcc))
+    }
+}
+
+/// Looks whether the previous image is there.
+pub(super) async fn look(context: &Context) -> Result<There, Failure> {
+    let Some(previous) = &context.plan.previous else {
+        return Ok(There::No);
+    };
+    let client = reader(context, &[paths::PULL_SECRET], Side::Target)?;
+    previous_image(&client, &target(context)?, previous).await
 }
 
 /// Looks at the previous image, then at the environment cache.
-pub(super) async fn find(context: &Context, recipe: &Recipe) -> Result<Found, Failure> {
+pub(super) async fn find(context: &Context, recipe: &Recipe, image: There) -> Result<Found, Failure> {
     let plan = &context.plan;
     let repository = target(context)?;
     let client = reader(context, &[paths::PULL_SECRET], Side::Target)?;
     let stale = plan.attempt >= FRESH_ATTEMPT;
-    let mut found = Found::default();
-    let image = match &plan.previous {
-        Some(previous) => previous_image(&client, &repository, previous).await?,
-        None => There::No,
-    };
     // An image that cannot be read now may still be there, and publish will see.
-    found.noop = !matches!(image, There::No)
-        && plan
-            .previous
-            .as_ref()
-            .is_some_and(|previous| previous.build_key == recipe.build_key());
+    let there = !matches!(image, There::No);
+    let mut found = Found {
+        noop: there
+            && plan
+                .previous
+                .as_ref()
+                .is_some_and(|previous| previous.build_key == recipe.build_key()),
+        ..Found::default()
+    };
     let image = match image {
         There::Yes(image) => Some(*image),
         There::No | There::Unread => None,
@@ -101,11 +116,23 @@ pub(super) fn cache_place(context: &Context) -> Option<Repository> {
 }
 
 /// Whether the previous image is there.
-enum There {
+#[derive(Debug)]
+pub(super) enum There {
     Yes(Box<PreviousImage>),
     No,
     /// It cannot be read, or is none of ours.
     Unread,
+}
+
+impl There {
+    /// What that image says of its base, its rcc and its environment file. Only a first attempt believes it: one that fails
+    /// because something is gone is followed by one that looks for itself.
+    pub(super) fn learned(&self, context: &Context) -> Option<Learned> {
+        match self {
+            Self::Yes(image) if context.plan.attempt == 1 => Learned::read(&image.manifest),
+            Self::Yes(_) | Self::No | Self::Unread => None,
+        }
+    }
 }
 
 async fn previous_image(client: &Client, repository: &Repository, previous: &Previous) -> Result<There, Failure> {

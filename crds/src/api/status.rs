@@ -91,6 +91,9 @@ pub struct Inputs {
     pub base: String,
     /// rcc's version and the SHA-256 of its binary: `v19.0.2@sha256:…`.
     pub rcc: String,
+    /// Digest of the image that rcc was taken from; absent when it was downloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rcc_image: Option<String>,
     /// Recipe version of the layers.
     pub compatibility: u32,
 }

@@ -139,6 +139,9 @@ pub struct Previous {
     /// Number of packages in it; 0 when that is not known.
     #[serde(default)]
     pub packages: i64,
+    /// Digest of the image that its rcc was taken from; empty when it was downloaded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rcc_image: String,
 }
 
 /// What the platform demands of each step.

@@ -106,6 +106,9 @@ pub struct Fetched {
     pub rcc: String,
     /// SHA-256 of rcc's binary, `sha256:…`.
     pub rcc_digest: String,
+    /// Digest of the image that rcc was taken from; empty for a download.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub rcc_image: String,
     /// The key of the whole build, 64 hexadecimal digits.
     pub build_key: String,
     /// The key of the environment, 64 hexadecimal digits; empty for a robot without one.

@@ -65,5 +65,10 @@ fn previous(status: &RobotImageStatus, repository: &str) -> Option<Previous> {
             .as_ref()
             .and_then(|environment| environment.packages)
             .unwrap_or_default(),
+        rcc_image: status
+            .inputs
+            .as_ref()
+            .and_then(|inputs| inputs.rcc_image.clone())
+            .unwrap_or_default(),
     })
 }

@@ -136,6 +136,7 @@ mod tests {
             inputs: Some(Inputs {
                 base: long(600),
                 rcc: long(120),
+                rcc_image: Some("0".repeat(71)),
                 compatibility: 1,
             }),
             latest_image: Some(LatestImage {

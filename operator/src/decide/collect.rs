@@ -232,6 +232,7 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
         status.inputs = Some(Inputs {
             base: text::line(&with_digest(&plan.image.base, &fetched.base), 600),
             rcc: text::line(&format!("{}@{}", fetched.rcc, fetched.rcc_digest), 120),
+            rcc_image: Some(text::line(&fetched.rcc_image, 71)).filter(|digest| !digest.is_empty()),
             compatibility: plan.image.compatibility,
         });
     }

@@ -321,6 +321,7 @@ fn facts(ground: &Ground, at: &Root, source: &Path, compression: Compression) ->
             files: "f".repeat(64),
             blueprint: "873a70b30de4a4c9".to_owned(),
             file: "conda.yaml".to_owned(),
+            file_digest: "d".repeat(64),
         }),
         user: "1000:0".to_owned(),
         labels: BTreeMap::new(),

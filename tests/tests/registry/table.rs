@@ -62,7 +62,7 @@ async fn a_push_meets_every_fault_at_every_step() {
     // One at a time, so that what they need is what one push needs.
     let before = memory("VmRSS");
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
-    rows.extend(futures::stream::iter(malformed).then(run).collect::<Vec<_>>().await);
+    rows.extend(Box::pin(futures::stream::iter(malformed).then(run).collect::<Vec<_>>()).await);
     let grown = memory("VmHWM").saturating_sub(before);
     rows.sort_by_key(|row| row.number);
 

@@ -395,6 +395,7 @@ pub(super) fn fetched(commit: &str) -> Fetched {
         base: format!("sha256:{}", "1".repeat(64)),
         rcc: "v19.0.2".to_owned(),
         rcc_digest: format!("sha256:{}", "2".repeat(64)),
+        rcc_image: format!("sha256:{}", "3".repeat(64)),
         build_key: format!("key-{commit}"),
         environment_key: "e".repeat(64),
         blueprint: "bp".to_owned(),
