@@ -134,7 +134,8 @@ pub(crate) fn kubelet_config(instance: Instance, run: &Path) -> Value {
         "syncFrequency": "2s", "nodeStatusUpdateFrequency": "5s",
         "serializeImagePulls": false, "registryPullQPS": 0, "eventRecordQPS": 0,
         "kubeAPIQPS": 200, "kubeAPIBurst": 400,
-        "imageGCHighThresholdPercent": 99, "imageGCLowThresholdPercent": 98,
+        // Off: on a machine whose disk is nearly full the sandbox image would go, and nothing could bring it back.
+        "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%",
             "nodefs.inodesFree": "1%", "imagefs.inodesFree": "1%"},
     })
