@@ -28,8 +28,9 @@ pub fn robot_yaml(data: &[u8]) {
         Ok(robot) => {
             assert!(!robot.artifacts_dir().is_empty());
             assert!(!robot.artifacts_path().starts_with(".."));
-            // An empty name chooses none, here as in rcc.
-            for task in robot.tasks().into_iter().filter(|task| !task.is_empty()) {
+            // An empty name chooses none, and one with quotes or blanks around it cannot be chosen, here as in rcc.
+            let bare = |task: &&str| !task.is_empty() && task.trim_matches(['\t', '\r', '\n', '"', '\'', ' ']) == *task;
+            for task in robot.tasks().into_iter().filter(bare) {
                 let chosen = robot.select_task(Some(task));
                 assert!(chosen.is_ok(), "{chosen:?}");
             }
