@@ -3,6 +3,7 @@
 //! Defaults are applied by the operator's decision and never by the schema, so that a platform's default is not masked by ours.
 //! The one schema default is `status: {observedGeneration: -1}`: it makes an object that no operator has seen yet *InProgress*.
 
+pub mod annotation;
 pub mod condition;
 mod spec;
 mod status;
