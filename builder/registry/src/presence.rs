@@ -6,6 +6,7 @@ use oci_spec::image::Descriptor;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_LENGTH;
 
+use crate::answer::Answer;
 use crate::client::Client;
 use crate::download::tells_existence;
 use crate::error::Error;
@@ -22,18 +23,39 @@ pub enum Presence {
     Sized(u64),
 }
 
+/// How a blob came to be in the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// It was there.
+    Existing,
+    /// The registry took it from another repository.
+    Mounted,
+    /// It was sent.
+    Uploaded {
+        /// Its size in bytes.
+        bytes: u64,
+    },
+}
+
 impl Client {
     /// Asks for a blob without reading it.
     pub async fn presence(&self, repository: &Repository, descriptor: &Descriptor) -> Result<Presence, Error> {
         let call = self.head_blob(repository, descriptor.digest())?;
         let answer = self.transport.call(&call, tells_existence).await?;
-        Ok(match answer.status {
-            StatusCode::NOT_FOUND => Presence::Absent,
+        Ok(Presence::told(&answer, descriptor.size()))
+    }
+}
+
+impl Presence {
+    /// What an answer to the question says of a blob of `size` bytes.
+    pub(crate) fn told(answer: &Answer, size: u64) -> Self {
+        match answer.status {
+            StatusCode::NOT_FOUND => Self::Absent,
             StatusCode::OK => match answer.header(CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
-                Some(size) if size != descriptor.size() => Presence::Sized(size),
-                _ => Presence::Whole,
+                Some(shown) if shown != size => Self::Sized(shown),
+                _ => Self::Whole,
             },
-            _ => Presence::Whole,
-        })
+            _ => Self::Whole,
+        }
     }
 }

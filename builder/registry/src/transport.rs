@@ -75,7 +75,7 @@ pub(crate) struct Transport {
     pub(crate) hosts: Hosts,
     pub(crate) auth: Authenticator,
     /// Pairs of repositories, from and to, between which the registry mounts nothing.
-    pub(crate) failed_mounts: Mutex<HashSet<(Repository, Repository)>>,
+    failed_mounts: Mutex<HashSet<(Repository, Repository)>>,
     /// Blobs that a registry refused a manifest for, although it may have said before that it has them.
     pub(crate) lacking: Mutex<HashSet<(Repository, Digest)>>,
     /// Until when a host wants to be left alone, by its origin: the wait of one call is the wait of all.
@@ -192,6 +192,19 @@ impl Transport {
     pub(crate) fn lacks(&self, repository: &Repository, digest: &Digest) -> bool {
         let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
         lacking.contains(&(repository.clone(), digest.clone()))
+    }
+
+    /// Has the registry refused for good to mount between these repositories?
+    pub(crate) fn mounts_fail(&self, from: &Repository, to: &Repository) -> bool {
+        let failed = self.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.contains(&(from.clone(), to.clone()))
+    }
+
+    /// It has now.
+    pub(crate) fn mount_failed(&self, from: &Repository, to: &Repository, error: &Error) {
+        tracing::debug!(%error, %from, %to, "no mount between these repositories");
+        let mut failed = self.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert((from.clone(), to.clone()));
     }
 
     /// Makes the call once, authenticated as the registry wants it. The answer may have any status.

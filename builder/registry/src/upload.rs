@@ -1,11 +1,13 @@
 //! Writing blobs: look first, mount, else upload; whatever happens on the way, the registry is asked what it has.
 //!
-//! Invariant: a blob is reported as pushed only when the registry confirmed its digest or shows it. A lost answer is
-//! neither a failure nor a second upload.
+//! Invariant: a blob is reported as pushed only when the registry confirmed its digest or shows it at its size. A lost answer
+//! is neither a failure nor a second upload.
 
 use std::sync::PoisonError;
 
-use oci_spec::image::Descriptor;
+use futures::TryStreamExt as _;
+use futures::future::ready;
+use oci_spec::image::{Descriptor, MediaType};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
@@ -16,24 +18,11 @@ use crate::client::Client;
 use crate::context::{Context, Operation};
 use crate::download::tells_existence;
 use crate::error::{Error, ErrorKind, Missing, Said};
+use crate::presence::{Presence, PushOutcome};
 use crate::range;
 use crate::reference::Repository;
 use crate::source::BlobSource;
 use crate::transport::{Body, Call};
-
-/// How a blob came to be in the repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PushOutcome {
-    /// It was there.
-    Existing,
-    /// The registry took it from another repository.
-    Mounted,
-    /// It was sent.
-    Uploaded {
-        /// Its size in bytes.
-        bytes: u64,
-    },
-}
 
 /// What starting an upload gave.
 enum Started {
@@ -52,6 +41,8 @@ struct Upload<'a> {
     tried: bool,
     /// Content has been sent at least once: a blob that appears is then ours.
     sent: bool,
+    /// The registry has shown another size before anything was sent.
+    damaged: bool,
 }
 
 /// When the registry is asked whether it has a blob.
@@ -102,6 +93,7 @@ impl Client {
             ask,
             tried: false,
             sent: false,
+            damaged: false,
         };
         let mut attempt = 1;
         loop {
@@ -144,14 +136,30 @@ impl<'a> Upload<'a> {
             Ask::Never => false,
         };
         self.tried = true;
-        if asks && self.exists().await? {
-            return Ok(if self.sent { self.uploaded() } else { PushOutcome::Existing });
+        if asks {
+            match self.presence().await? {
+                Presence::Whole if self.sent => return Ok(self.uploaded()),
+                Presence::Whole => return Ok(PushOutcome::Existing),
+                Presence::Sized(shown) => {
+                    tracing::warn!(
+                        blob = self.at.subject,
+                        shown,
+                        size = self.source.size(),
+                        "the registry's copy is damaged"
+                    );
+                    self.damaged = true;
+                }
+                Presence::Absent => {}
+            }
         }
+        // What is damaged here is no better for being mounted: blobs are stored once.
+        let mount_from = mount_from.filter(|_| !self.damaged);
         let session = match self.start(mount_from).await? {
             Started::Mounted => return Ok(PushOutcome::Mounted),
             Started::Session(session) => session,
         };
         match self.transfer(session).await {
+            Ok(()) if self.damaged => self.mended().await,
             Ok(()) => Ok(self.uploaded()),
             // These say that nothing was done, forbid to ask, or say that the registry's word is not to be trusted.
             Err(error)
@@ -163,12 +171,30 @@ impl<'a> Upload<'a> {
             {
                 Err(error)
             }
-            Err(error) => match self.exists().await {
-                Ok(true) => Ok(self.uploaded()),
+            Err(error) => match self.presence().await {
+                Ok(Presence::Whole) => Ok(self.uploaded()),
                 // The first error says why; that the registry cannot be asked either adds nothing.
-                Ok(false) | Err(_) => Err(error),
+                Ok(Presence::Absent | Presence::Sized(_)) | Err(_) => Err(error),
             },
         }
+    }
+
+    /// Whether sending a damaged blob again has helped: registries may keep the copy that they have and say that they took
+    /// ours. What they serve decides, because something in between may answer HEAD with another length.
+    async fn mended(&self) -> Result<PushOutcome, Error> {
+        let Presence::Sized(shown) = self.presence().await? else {
+            return Ok(self.uploaded());
+        };
+        let descriptor = Descriptor::new(MediaType::ImageLayer, self.source.size(), self.source.digest().clone());
+        let served = self.client.blob_stream(self.repository, &descriptor);
+        served.try_for_each(|_| ready(Ok(()))).await.map_err(|error| Error::Protocol {
+            at: Box::new(self.at.clone()),
+            problem: format!(
+                "its copy has {shown} bytes instead of {}, and it kept it when all were sent again; delete it there ({error})",
+                self.source.size()
+            ),
+        })?;
+        Ok(self.uploaded())
     }
 
     fn uploaded(&self) -> PushOutcome {
@@ -176,14 +202,14 @@ impl<'a> Upload<'a> {
     }
 
     /// Asks once; retries are the caller's.
-    async fn exists(&self) -> Result<bool, Error> {
+    async fn presence(&self) -> Result<Presence, Error> {
         let mut call = self.client.head_blob(self.repository, self.source.digest())?;
         call.at = self.at.clone();
         // The token for pushing serves here too; one for pulling only would be a second request.
         call.scopes = Scopes::push(self.repository);
         let answer = self.client.transport.exchange(&call).await?;
         if tells_existence(answer.status) {
-            return Ok(answer.status != StatusCode::NOT_FOUND);
+            return Ok(Presence::told(&answer, self.source.size()));
         }
         Err(self.client.transport.error_of(&call, answer).await)
     }
@@ -206,7 +232,7 @@ impl<'a> Upload<'a> {
     async fn start(&self, mount_from: Option<&Repository>) -> Result<Started, Error> {
         let transport = &self.client.transport;
         let uploads = transport.url(&self.at, self.repository, "blobs/uploads/")?;
-        if let Some(from) = mount_from.filter(|from| !self.mount_is_known_to_fail(from)) {
+        if let Some(from) = mount_from.filter(|from| !transport.mounts_fail(from, self.repository)) {
             let mut url = uploads.clone();
             url.query_pairs_mut()
                 .append_pair("mount", self.source.digest().as_ref())
@@ -223,11 +249,11 @@ impl<'a> Upload<'a> {
                     if error.retryable() {
                         return Err(error);
                     }
-                    self.mount_failed(from, &error);
+                    transport.mount_failed(from, self.repository, &error);
                 }
                 // A token service may refuse the second scope and grant the first one.
                 Err(error) if matches!(error.kind(), ErrorKind::Unauthorized | ErrorKind::Denied) => {
-                    self.mount_failed(from, &error);
+                    transport.mount_failed(from, self.repository, &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -238,17 +264,6 @@ impl<'a> Upload<'a> {
             return Ok(Started::Session(self.location(&call, &answer)?));
         }
         Err(transport.error_of(&call, answer).await)
-    }
-
-    fn mount_is_known_to_fail(&self, from: &Repository) -> bool {
-        let failed = self.client.transport.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.contains(&(from.clone(), self.repository.clone()))
-    }
-
-    fn mount_failed(&self, from: &Repository, error: &Error) {
-        tracing::debug!(%error, %from, "no mount between these repositories");
-        let mut failed = self.client.transport.failed_mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.insert((from.clone(), self.repository.clone()));
     }
 
     fn location(&self, call: &Call<'_>, answer: &Answer) -> Result<Url, Error> {
@@ -341,7 +356,7 @@ impl<'a> Upload<'a> {
             }),
             (StatusCode::CREATED, Some(_)) => Ok(()),
             (status, _) if status.is_success() => {
-                if self.exists().await? {
+                if self.presence().await? == Presence::Whole {
                     return Ok(());
                 }
                 let cause = format!("it answers {status} and the blob is not there");

@@ -198,7 +198,11 @@ async fn files_are_sent_again_from_disk() {
     );
 
     let error = client()
-        .push_blob(&repository(&registry), &BlobSource::from_file(&path, digest.clone(), 5), None)
+        .push_blob(
+            &repository(&registry),
+            &BlobSource::from_file(folder.path().join("gone"), digest, 3_000_000),
+            None,
+        )
         .await;
     assert!(error.is_ok(), "a blob that is there needs no file");
     let other = Digest::try_from(format!("sha256:{:064}", 1)).unwrap();

@@ -3,6 +3,7 @@
 // The helpers of a test crate may end a test like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod damage;
 mod mirrors;
 mod registry;
 mod streams;

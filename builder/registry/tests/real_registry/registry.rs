@@ -52,6 +52,11 @@ impl RealRegistry {
         registry
     }
 
+    /// The folder of its storage driver.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Starts the process over the same data and port.
     pub(crate) fn up(&mut self) {
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
