@@ -226,6 +226,8 @@ impl Run<'_> {
             ("CONDA_OVERRIDE_LINUX".into(), LINUX.into()),
             // Empty: no graphics card, whatever this machine has.
             ("CONDA_OVERRIDE_CUDA".into(), "".into()),
+            // All bytecode is made by us, after everything is installed.
+            ("MAMBA_COMPILE_PYC".into(), "false".into()),
         ]);
         let file = request.spec.join(request.environment_file);
         let mut arguments = vec![

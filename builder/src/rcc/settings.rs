@@ -144,9 +144,10 @@ impl Settings {
         serde_json::to_string_pretty(&settings).expect("invariant: texts are JSON") + "\n"
     }
 
-    /// The platform's piprc with what a build needs in its `[global]`: never ask, never look for a newer pip.
+    /// The platform's piprc with what a build needs in its `[global]`: never ask, never look for a newer pip, and leave
+    /// bytecode to us, who compile all of it anew.
     fn pip_configuration(&self) -> String {
-        let mut ours = "no-input = true\ndisable-pip-version-check = true\n".to_owned();
+        let mut ours = "no-input = true\ndisable-pip-version-check = true\ncompile = false\n".to_owned();
         if self.verbose_pip {
             ours.push_str("verbose = 2\n");
         }
@@ -157,7 +158,7 @@ impl Settings {
         let mut placed = false;
         for line in theirs.lines() {
             let key = line.split(['=', ':']).next().unwrap_or_default().trim();
-            if matches!(key, "no-input" | "disable-pip-version-check" | "verbose") {
+            if matches!(key, "no-input" | "disable-pip-version-check" | "compile" | "verbose") {
                 continue;
             }
             text.push_str(line);
@@ -272,7 +273,7 @@ mod tests {
         );
         assert_eq!(
             read("piprc").unwrap(),
-            "[install]\nindex-url = https://i.example.com\n[global]\nno-input = true\ndisable-pip-version-check = true\ntimeout = 5\n"
+            "[install]\nindex-url = https://i.example.com\n[global]\nno-input = true\ndisable-pip-version-check = true\ncompile = false\ntimeout = 5\n"
         );
         assert_eq!(read("ca-bundle.pem").unwrap(), "CA");
         assert!(read("micromambarc").is_err());
