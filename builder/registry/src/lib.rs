@@ -31,6 +31,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hosts;
+mod http;
 mod image;
 pub mod json;
 pub mod layout;

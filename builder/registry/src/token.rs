@@ -89,7 +89,8 @@ impl Transport {
             if let Some(service) = service {
                 form.append_pair("service", service);
             }
-            self.http(realm)
+            self.http
+                .reaching(realm)?
                 .post(realm.clone())
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.finish())
@@ -104,7 +105,7 @@ impl Transport {
                     query.append_pair("scope", scope);
                 }
             }
-            let mut request = self.http(realm).get(url);
+            let mut request = self.http.reaching(realm)?.get(url);
             if let Some(Secret::Basic { username, password }) = &secret
                 && let Some(basic) = Authorization::basic(username, password)
             {

@@ -19,7 +19,8 @@ use crate::answer::Answer;
 use crate::auth::{Authenticator, Authorization, Scopes};
 use crate::context::Context;
 use crate::error::Error;
-use crate::hosts::{Hosts, Refused, is_loopback, same_origin};
+use crate::hosts::{Hosts, Refused, same_origin};
+use crate::http::Http;
 use crate::network;
 use crate::options::ClientOptions;
 use crate::reference::Repository;
@@ -82,57 +83,13 @@ pub(crate) struct Transport {
     pub(crate) quiet: Mutex<HashMap<String, Instant>>,
     /// Held while a list of referrers is rewritten, so that two of our own calls never race.
     pub(crate) referrers: tokio::sync::Mutex<()>,
-    /// Through the proxy of the environment, if there is one.
-    proxied: reqwest::Client,
-    /// Without: a proxy's loopback is not ours.
-    direct: reqwest::Client,
+    pub(crate) http: Http,
 }
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions, auth: Authenticator) -> Result<Self, Error> {
         let hosts = Hosts::new(&options).map_err(Error::Configuration)?;
-        let mut roots = Vec::new();
-        for bundle in &options.ca_bundle_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(bundle)
-                .map_err(|error| Error::Configuration(format!("the CA bundle is not PEM: {error}")))?;
-            if certificates.is_empty() {
-                return Err(Error::Configuration("the CA bundle holds no certificate in PEM form".to_owned()));
-            }
-            roots.extend(certificates);
-        }
-        // All requests to a host share one connection there; if it falls silent, it must be given up before they are, or
-        // every new attempt would wait on it again.
-        let probe = options.idle_timeout.min(options.request_timeout) / 4;
-        let build = |proxy: bool, platform_roots: bool| {
-            let mut builder = reqwest::Client::builder()
-                .user_agent(&options.user_agent)
-                .connect_timeout(options.connect_timeout)
-                .http2_keep_alive_interval(probe)
-                .http2_keep_alive_timeout(probe)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .dns_resolver(options.address_policy.resolver());
-            builder = if platform_roots {
-                builder.tls_certs_merge(roots.clone())
-            } else {
-                builder.tls_certs_only(roots.clone())
-            };
-            if proxy { builder.build() } else { builder.no_proxy().build() }
-        };
-        let failed = |error: reqwest::Error| Error::Configuration(error.to_string());
-        let (direct, platform_roots) = match build(false, true) {
-            Ok(client) => (client, true),
-            // A minimal image has no CA store at all; then only the given bundle is trusted, possibly nothing.
-            Err(error) => {
-                tracing::warn!(%error, "no certificate authorities of the platform; only the CA bundle is trusted");
-                (build(false, false).map_err(failed)?, false)
-            }
-        };
-        let proxied = if proxy_in_environment() {
-            build(true, platform_roots).map_err(failed)?
-        } else {
-            direct.clone()
-        };
+        let http = Http::new(&options)?;
         Ok(Self {
             options,
             hosts,
@@ -141,14 +98,8 @@ impl Transport {
             lacking: Mutex::default(),
             quiet: Mutex::default(),
             referrers: tokio::sync::Mutex::default(),
-            proxied,
-            direct,
+            http,
         })
-    }
-
-    /// The HTTP client that reaches a URL.
-    pub(crate) fn http(&self, url: &Url) -> &reqwest::Client {
-        if is_loopback(url) { &self.direct } else { &self.proxied }
     }
 
     /// `…/v2/<name>/<tail>` of a repository.
@@ -290,7 +241,8 @@ impl Transport {
         let sent = Arc::new(AtomicU64::new(0));
         let failed: Arc<Mutex<Option<Error>>> = Arc::default();
         let mut request = self
-            .http(&url)
+            .http
+            .reaching(&url)?
             .request(call.method.clone(), url.clone())
             .headers(call.headers.clone());
         if let Some(credential) = credential {
@@ -367,10 +319,4 @@ pub(crate) fn refused_error(at: &Context, refused: Refused) -> Error {
         Refused::Host(problem) => Error::HostNotAllowed { at, problem },
         Refused::Plain(host) => Error::PlainHttp { at, host },
     }
-}
-
-fn proxy_in_environment() -> bool {
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
