@@ -20,7 +20,7 @@
 //! | batch | jobs | get, list, watch, create, delete | builds; `get` before a Job is said to be gone |
 //! | (core) | pods | get, list, watch | results: container states and termination messages |
 //! | (core) | configmaps `robotimage-platform` | create, patch | the platform's settings, server-side apply |
-//! | (core) | events | list | why a Job has no pod |
+//! | (core) | events | list | why a Job has no pod, or its pod no started container |
 //! | events.k8s.io | events | create, patch | events of its own |
 //! | (core) | secrets | get | only with sourcePolling mode Operator, by Roles in the listed namespaces; never list or watch |
 

@@ -1,4 +1,4 @@
-//! Quantities as Kubernetes writes them (`500m`, `2Gi`, `1e3`), as far as comparing two needs it.
+//! Quantities as Kubernetes writes them (`500m`, `2Gi`, `1e3`), as far as comparing and doubling them needs it.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -83,9 +83,48 @@ pub(crate) fn larger<'a>(a: &'a str, b: &'a str) -> &'a str {
     }
 }
 
+/// Twice a number of bytes, at most `most`, as Kubernetes writes it; `None` when it is `most` already, or no quantity.
+pub(crate) fn doubled(bytes: &str, most: &str) -> Option<String> {
+    let (now, bound): (Quantity, Quantity) = (bytes.parse().ok()?, most.parse().ok()?);
+    if now >= bound {
+        return None;
+    }
+    let twice = Quantity(now.0.saturating_mul(2));
+    if twice >= bound {
+        return Some(most.to_owned());
+    }
+    let bytes = twice.0 / 1000;
+    let unit = [("Ti", 40), ("Gi", 30), ("Mi", 20)]
+        .into_iter()
+        .find(|(_, bits)| bytes > 0 && bytes % (1_i128 << bits) == 0);
+    Some(unit.map_or_else(|| bytes.to_string(), |(unit, bits)| format!("{}{unit}", bytes >> bits)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn doubling_ends_at_its_bound_and_is_written_as_people_do() {
+        for (bytes, next) in [
+            ("256Mi", Some("512Mi")),
+            ("512Mi", Some("1Gi")),
+            ("2Gi", Some("4Gi")),
+            ("4Gi", Some("8Gi")),
+            ("6Gi", Some("8Gi")),
+            ("1.5Gi", Some("3Gi")),
+            ("1G", Some("2000000000")),
+            ("1000", Some("2000")),
+            ("8Gi", None),
+            ("16Gi", None),
+            ("8192Mi", None),
+            ("", None),
+            ("much", None),
+        ] {
+            assert_eq!(doubled(bytes, "8Gi").as_deref(), next, "{bytes}");
+        }
+        assert_eq!(doubled("1Gi", "much"), None);
+    }
 
     #[test]
     fn quantities_compare_across_units() {

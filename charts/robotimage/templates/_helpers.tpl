@@ -49,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
   "requireSecretHosts" $v.requireSecretHosts
   "sourcePolling" $v.sourcePolling
   "minInterval" $v.minInterval
-  "resources" (dict "requests" (include "robotimage.quantities" $v.builds.resources.requests | fromYaml) "limits" (include "robotimage.quantities" $v.builds.resources.limits | fromYaml))
+  "resources" (dict "requests" (include "robotimage.quantities" $v.builds.resources.requests | fromYaml) "limits" (include "robotimage.quantities" $v.builds.resources.limits | fromYaml) "maxMemory" (toString $v.builds.resources.maxMemory))
   "volumes" (include "robotimage.quantities" $v.builds.volumes | fromYaml)
   "buildTimeout" $v.builds.timeout
   "queueLimit" $v.builds.queueLimit

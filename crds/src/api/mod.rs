@@ -10,9 +10,9 @@ mod status;
 
 pub use spec::{
     BaseSource, Build, Compression, GitRef, GitSource, HistoryLimits, HttpFile, Image, LocalRef, Platform, RccSource, Resources, Robot,
-    RobotImage, RobotImageSpec, Source,
+    RobotImage, RobotImageSpec, Source, Supersede,
 };
 pub use status::{
-    BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LatestBuild, LatestImage, LayerStatus,
-    RobotImageStatus, SourceStatus, StepStatus,
+    BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus,
+    LoopStatus, RobotImageStatus, SourceStatus, StepStatus,
 };

@@ -273,9 +273,29 @@ pub struct Build {
     #[schemars(length(min = 2, max = 20), regex(pattern = r"^([0-9]{1,6}(ms|s|m|h))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10s') && duration(self) <= duration('24h')").message("build.timeout must be between 10s and 24h"))]
     pub timeout: Option<String>,
-    /// Requests and limits of each build step. Default: the platform's.
+    /// How often a build is tried again after a failure of the infrastructure, 0 to 10. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
+    pub retries: Option<u32>,
+    /// What a newer request does to a build that is not over. Default CancelRunning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<Supersede>,
+    /// Requests and limits of each build step. Default: the platform's. After OutOfMemory the next attempt has twice the memory,
+    /// as far as the platform allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+}
+
+/// What a newer request does to a build that is not over.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Supersede {
+    /// The build is given up wherever it is.
+    #[default]
+    CancelRunning,
+    /// A build whose pod has started ends first; one that still waits is given up.
+    CancelPending,
+    /// Every build that has a Job ends before the next begins.
+    Queue,
 }
 
 /// Requests and limits, by the names `cpu`, `memory` and `ephemeral-storage`.

@@ -45,6 +45,42 @@ pub struct RobotImageStatus {
     /// Number of the last build; raised before its Job is made, so that no number is used twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_counter: Option<i64>,
+    /// Wishes by annotation that were acted on, as far as they were read: control characters as spaces, at most 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<LastHandled>,
+    /// The same of Flux's annotation `reconcile.fluxcd.io/requestedAt`, under Flux's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The loop guard: what was built again and again.
+    #[serde(default, rename = "loop", skip_serializing_if = "Option::is_none")]
+    pub repeated: Option<LoopStatus>,
+}
+
+/// Builds that ended in the same build key one after another, without a person having asked for them.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LoopStatus {
+    /// The build key.
+    pub build_key: String,
+    /// How many; one more than 5 when a sixth was wanted within the hour and not made.
+    pub count: u32,
+    /// When the first of them ended.
+    pub since: Time,
+}
+
+/// Values of our annotations that were acted on. An annotation raises no generation: who waits for one waits for this.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastHandled {
+    /// Of `robotimage.dev/requestedAt`: the source was resolved anew, and a standing failure tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<String>,
+    /// Of `robotimage.dev/forceAt`: a build was decided on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_at: Option<String>,
+    /// Of `robotimage.dev/cancel`: the build of this number was ended, or was not there to be ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<String>,
 }
 
 /// A resolved revision.
@@ -158,14 +194,14 @@ pub enum BuildPhase {
     Succeeded,
     /// It ended without one.
     Failed,
-    /// It was given up for a newer one, or by suspension.
+    /// It was canceled, or given up for a newer one or by suspension.
     Canceled,
 }
 
 /// Why a build was made.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeReason {
-    /// Initial, SourceChanged, ConfigChanged, BaseChanged, RccChanged, PlatformChanged or Retry.
+    /// Initial, SourceChanged, ConfigChanged, BaseChanged, RccChanged, PlatformChanged, Requested or Retry.
     #[serde(rename = "type")]
     pub kind: String,
     /// What it was, in short.
@@ -225,6 +261,9 @@ pub struct LatestBuild {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub steps: Vec<StepStatus>,
+    /// Memory limit of its steps, where an attempt before ran out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
     /// When it was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,

@@ -4,12 +4,14 @@ use robotimage_crds::api::RobotImageStatus;
 use robotimage_crds::build::{BuildPlan, PlanGit, PlanImage, PlanRobot, PlanSource, Previous};
 
 use super::job::JobInput;
+use crate::decide::is_forced;
 
 /// Makes the plan of an attempt.
 pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
     let settings = input.settings;
     let image = &settings.image;
     let timeout = i64::try_from(settings.timeout.as_secs()).unwrap_or(i64::MAX / 4);
+    let previous = input.image.status.as_ref().and_then(|status| previous(status, &image.repository));
     BuildPlan {
         version: 1,
         build_id: input.build.build_id.clone(),
@@ -43,7 +45,7 @@ pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
             annotations: image.annotations.clone(),
             compatibility: image.compatibility,
         },
-        previous: input.image.status.as_ref().and_then(|status| previous(status, &image.repository)),
+        previous: previous.filter(|_| !is_forced(input.build)),
         platform: input.platform.plan(&image.repository),
     }
 }

@@ -12,6 +12,7 @@ use robotimage_crds::build::{BuildPlan, PLAN_VARIABLE, Step, paths};
 
 use super::job::JobInput;
 use super::volumes::Volumes;
+use crate::decide::resources;
 
 /// Common group of the steps, and of the pod's volumes.
 const GROUP: i64 = 10_100;
@@ -69,6 +70,7 @@ fn container(step: Step, input: &JobInput<'_>, plan: &BuildPlan, volumes: &Volum
         value_from: None,
     };
     let home = if step == Step::Resolve { paths::HOME } else { paths::SCRATCH };
+    let (requests, limits) = resources(input.build, input.settings);
     let quantities =
         |values: &BTreeMap<String, String>| values.iter().map(|(name, value)| (name.clone(), Quantity(value.clone()))).collect();
     Container {
@@ -78,8 +80,8 @@ fn container(step: Step, input: &JobInput<'_>, plan: &BuildPlan, volumes: &Volum
         command: Some(vec!["robotimage".to_owned(), step.as_str().to_owned()]),
         env: Some(vec![variable(PLAN_VARIABLE, plan_text(plan)), variable("HOME", home.to_owned())]),
         resources: Some(ResourceRequirements {
-            requests: Some(quantities(&input.settings.requests)),
-            limits: Some(quantities(&input.settings.limits)),
+            requests: Some(quantities(&requests)),
+            limits: Some(quantities(&limits)),
             claims: None,
         }),
         security_context: Some(SecurityContext {

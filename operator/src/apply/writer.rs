@@ -8,6 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use robotimage_crds::api::{RobotImage, RobotImageStatus};
@@ -49,6 +50,12 @@ pub enum ApplyError {
         what: &'static str,
         /// For the status.
         refusal: Refusal,
+    },
+    /// Its namespace is being deleted, and takes nothing new.
+    #[error("{what} cannot be made: its namespace is being deleted")]
+    Terminating {
+        /// What was written.
+        what: &'static str,
     },
     /// It answered with an error.
     #[error("cannot write {what}: {source}")]
@@ -238,6 +245,8 @@ fn classify(what: &'static str, error: kube::Error) -> ApplyError {
         ApplyError::Gone { what }
     } else if status.is_conflict() && !status.is_already_exists() {
         ApplyError::Conflict { what }
+    } else if is_terminating(status) {
+        ApplyError::Terminating { what }
     } else if status.is_forbidden() || status.is_invalid() {
         let reason = if status.message.contains("exceeded quota") {
             Reason::QuotaExceeded
@@ -257,6 +266,46 @@ fn classify(what: &'static str, error: kube::Error) -> ApplyError {
     }
 }
 
+/// Whether a namespace that is being deleted refuses it.
+fn is_terminating(status: &Status) -> bool {
+    let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes[..]);
+    status.is_forbidden() && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 fn already_exists(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_already_exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let error = |code: u16, reason: &str, message: &str, cause: &str| {
+            let status = serde_json::from_value(json!({
+                "status": "Failure", "code": code, "reason": reason, "message": message,
+                "details": {"causes": [{"reason": cause, "message": "", "field": ""}]},
+            }));
+            classify("it", kube::Error::Api(Box::new(status.unwrap())))
+        };
+        let terminating = "jobs.batch \"a\" is forbidden: unable to create new content in namespace b because it is being terminated";
+        assert!(matches!(
+            error(403, "Forbidden", terminating, "NamespaceTerminating"),
+            ApplyError::Terminating { .. }
+        ));
+        for (message, wanted) in [
+            ("jobs.batch \"a\" is forbidden: exceeded quota: q", Reason::QuotaExceeded),
+            ("jobs.batch \"a\" is forbidden: some policy says no", Reason::PodRejected),
+        ] {
+            let ApplyError::Refused { refusal, .. } = error(403, "Forbidden", message, "") else {
+                panic!("{message}")
+            };
+            assert_eq!(refusal.reason, wanted);
+        }
+        assert!(matches!(error(409, "Conflict", "changed", ""), ApplyError::Conflict { .. }));
+        assert!(matches!(error(409, "AlreadyExists", "there", ""), ApplyError::Api { .. }));
+        assert!(matches!(error(404, "NotFound", "gone", ""), ApplyError::Gone { .. }));
+        assert!(matches!(error(500, "InternalError", "etcd", ""), ApplyError::Api { .. }));
+    }
 }

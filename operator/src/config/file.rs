@@ -217,7 +217,7 @@ pub enum PollingMode {
 }
 
 /// Requests and limits by the names `cpu`, `memory` and `ephemeral-storage`; a name left out keeps its default here.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResourceDefaults {
     /// What the scheduler reserves. Default cpu 100m, memory 256Mi, ephemeral-storage 1Gi.
@@ -226,6 +226,19 @@ pub struct ResourceDefaults {
     /// What a step may use at most. Default cpu 2, memory 2Gi, ephemeral-storage 10Gi.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
+    /// What the memory limit of a build grows to at most, doubled after each OutOfMemory. Default 8Gi.
+    #[serde(default = "defaults::max_memory")]
+    pub max_memory: String,
+}
+
+impl Default for ResourceDefaults {
+    fn default() -> Self {
+        Self {
+            requests: BTreeMap::new(),
+            limits: BTreeMap::new(),
+            max_memory: defaults::max_memory(),
+        }
+    }
 }
 
 /// Size limits of the build pod's volumes, as quantities.
@@ -305,6 +318,9 @@ mod defaults {
     }
     pub(super) fn yes() -> bool {
         true
+    }
+    pub(super) fn max_memory() -> String {
+        "8Gi".to_owned()
     }
     pub(super) fn min_interval() -> Period {
         Period::seconds(10)

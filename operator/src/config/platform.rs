@@ -228,6 +228,9 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
             }
         }
     }
+    if !config.resources.max_memory.parse::<Quantity>().is_ok_and(Quantity::is_positive) {
+        return Err(bad("resources.maxMemory", "it is not a quantity above zero, such as 8Gi"));
+    }
     let cache = config
         .environment_cache
         .repository
@@ -312,6 +315,7 @@ mod tests {
             ("dnsPolicy: None\n", "dnsPolicy"),
             ("resources: {limits: {gpu: '1'}}\n", "resources.limits.gpu"),
             ("resources: {requests: {cpu: lots}}\n", "resources.requests.cpu"),
+            ("resources: {maxMemory: much}\n", "resources.maxMemory"),
             ("volumes: {tmp: '0'}\n", "volumes.tmp"),
             ("caBundle: x\ncaBundleFile: y\n", "caBundle"),
             ("sourcePolling: {mode: Sometimes}\n", "Sometimes"),

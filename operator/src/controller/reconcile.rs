@@ -14,7 +14,7 @@ use super::memory::Memory;
 use super::{Metrics, random};
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
-use crate::decide::{Action, Finder, Look, Next, Settings, decide, full_name, next_look};
+use crate::decide::{Action, Finder, Look, Next, Settings, decide, full_name, look_wish, next_look};
 use crate::observe::{Answer, GatherError, JobView, Observed, PodView, Reader, SourceKnowledge};
 use crate::source::{LookupKey, Pool, Question};
 
@@ -24,6 +24,9 @@ const ROUNDS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When an object is looked at again whose rounds were used up, or whose Job was refused.
 const SOON: Duration = Duration::from_secs(5);
+
+/// When an object is looked at again whose namespace is being deleted, should it still be there.
+const TERMINATING: Duration = Duration::from_mins(1);
 
 /// A reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +101,11 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
             },
             Next::Act(actions) => {
                 let created = actions.iter().any(|action| matches!(action, Action::CreateJob(_)));
-                let refused = act(context, &observed, actions).await?;
+                let refused = match act(context, &observed, actions).await {
+                    // The object goes the same way; until then there is nothing to be done and nothing to be told.
+                    Err(ReconcileError::Apply(ApplyError::Terminating { .. })) => return Ok(Some(TERMINATING)),
+                    other => other?,
+                };
                 if refused || !created {
                     // A refusal is told by the next decision; what was deleted tells of its end by itself.
                     return Ok(Some(
@@ -159,7 +166,8 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
         return known;
     }
     context.memory.asking(uid);
-    let (asking, memory, wake) = (context.pool.ask(&key), Arc::clone(&context.memory), context.wake.clone());
+    let (wish, wished) = look_wish(image);
+    let (asking, memory, wake) = (context.pool.ask(&key, wished), Arc::clone(&context.memory), context.wake.clone());
     let (generation, object, owner, asked) = (
         image.metadata.generation.unwrap_or_default(),
         ObjectRef::from_obj(image),
@@ -172,6 +180,7 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
             at: Timestamp::now(),
             chance: random::draw().unit,
             generation,
+            wish,
             failures: 0,
             result,
         };

@@ -8,11 +8,11 @@ use crate::text;
 pub(super) const MOST: usize = 6 * 1024;
 /// What the last log lines are cut to before history is given up.
 const TAIL: usize = 400;
-/// What a condition's message is cut to when nothing else is left; the failure has it whole.
+/// What a message is cut to when nothing else is left.
 const MESSAGE: usize = 100;
 
 /// What can be given up, the least missed first; each answers whether it found something.
-const STAGES: [fn(&mut RobotImageStatus) -> bool; 9] = [
+const STAGES: [fn(&mut RobotImageStatus) -> bool; 13] = [
     |status| {
         let tail = status
             .last_failure
@@ -49,6 +49,25 @@ const STAGES: [fn(&mut RobotImageStatus) -> bool; 9] = [
         steps.fold(false, |cut, step| cut | step.cache.take().is_some())
     },
     |status| status.latest_build.as_mut().and_then(|build| build.revision.take()).is_some(),
+    |status| {
+        let source = status.source.as_mut();
+        source.is_some_and(|source| source.message.take().is_some() | source.author.take().is_some())
+    },
+    |status| {
+        let environment = status.environment.as_mut();
+        environment.is_some_and(|environment| environment.blueprint.take().is_some())
+    },
+    |status| {
+        let message = status.last_failure.as_mut().map(|failure| &mut failure.message);
+        message
+            .filter(|message| message.len() > MESSAGE)
+            .map(|message| *message = text::line(message, MESSAGE))
+            .is_some()
+    },
+    |status| {
+        let steps = status.latest_build.as_mut().map(|build| &mut build.steps);
+        steps.is_some_and(|steps| steps.pop().is_some())
+    },
     |status| status.history.pop().is_some(),
 ];
 
@@ -69,7 +88,8 @@ fn size(status: &RobotImageStatus) -> usize {
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use robotimage_crds::api::{
-        ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LatestBuild, LatestImage, LayerStatus, SourceStatus, StepStatus,
+        ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus, LoopStatus,
+        SourceStatus, StepStatus,
     };
 
     use super::*;
@@ -165,6 +185,7 @@ mod tests {
                 steps: ["fetch", "resolve", "publish"].map(step).to_vec(),
                 started_at: Some(time()),
                 duration: Some("23h59m59s".to_owned()),
+                memory: Some("9223372036854775807".to_owned()),
                 revision: Some(long(300)),
                 ..LatestBuild::default()
             }),
@@ -181,6 +202,17 @@ mod tests {
             }),
             history: (0..20).map(entry).collect(),
             build_counter: Some(i64::MAX),
+            last_handled: Some(LastHandled {
+                requested_at: Some(long(64)),
+                force_at: Some(long(64)),
+                cancel: Some(long(64)),
+            }),
+            last_handled_reconcile_at: Some(long(64)),
+            repeated: Some(LoopStatus {
+                build_key: "0".repeat(64),
+                count: 6,
+                since: time(),
+            }),
         }
     }
 

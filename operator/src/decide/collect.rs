@@ -9,11 +9,12 @@ use robotimage_crds::build::{BuildPlan, Fetched, Published, Step, Want, render};
 use robotimage_crds::reason::Reason;
 
 use super::defaults::Settings;
-use super::failure;
-use super::history;
-use super::outcome::{Chance, Note};
+use super::failure::{self, Terms};
+use super::outcome::Note;
 use super::retry::Plan;
+use super::start::is_forced;
 use super::verdict::{Failed, Verdict};
+use super::{history, looping, memory};
 use crate::observe::{JobView, Revision};
 use crate::text;
 
@@ -38,9 +39,9 @@ pub(super) fn collect(
     job: Option<&JobView>,
     verdict: Verdict,
     settings: &Settings,
-    now: Timestamp,
-    chance: Chance,
+    terms: Terms,
 ) -> Collected {
+    let now = terms.now;
     let mut build = LatestBuild {
         steps: if verdict.steps.is_empty() {
             build.steps.clone()
@@ -71,7 +72,10 @@ pub(super) fn collect(
         .and_then(|published| check(plan, verdict.fetched.as_ref(), published))
     {
         Ok(success) => succeed(status, &mut build, &success, now, &mut collected.notes),
-        Err(failed) => fail(status, &mut build, &failed, now, chance, &mut collected),
+        Err(failed) => {
+            let (failed, last) = memory::judged(failed, &build, settings);
+            fail(status, &mut build, &failed, last, terms, &mut collected);
+        }
     }
     history::trim(status, settings);
     status.latest_build = Some(build);
@@ -177,6 +181,7 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
         .take()
         .filter(|image| image.digest == published.digest && image.reference.starts_with(&format!("{}@", plan.image.repository)));
     let noop = fetched.noop && published.noop;
+    looping::count(status, build, &text::line(&fetched.build_key, 64), noop, now);
     let short = published.digest["sha256:".len()..][..12].to_owned();
     let tags = plan
         .image
@@ -283,14 +288,7 @@ fn with_digest(reference: &str, digest: &str) -> String {
 }
 
 /// A failed build. A mere look that found no new revision leaves the image what it was: the newest one asked for.
-fn fail(
-    status: &mut RobotImageStatus,
-    build: &mut LatestBuild,
-    failed: &Failed,
-    now: Timestamp,
-    chance: Chance,
-    collected: &mut Collected,
-) {
+fn fail(status: &mut RobotImageStatus, build: &mut LatestBuild, failed: &Failed, last: bool, terms: Terms, collected: &mut Collected) {
     build.phase = BuildPhase::Failed;
     if of_source(failed.reason) {
         collected.source_failed = Some((failed.reason, failed.message.clone()));
@@ -299,14 +297,14 @@ fn fail(
         .latest_image
         .as_ref()
         .is_some_and(|image| image.request_key == build.request_key);
-    if confirmed && !collected.source_seen {
+    if confirmed && !collected.source_seen && !is_forced(build) {
         collected.source_failed = Some((failed.reason, failed.message.clone()));
         collected
             .notes
             .push(Note::warning("SourceFailed", format!("{}: {}", failed.reason, failed.message)));
         return;
     }
-    let plan = failure::record_build(status, &build.request_key, build.generation, build.attempt, failed, now, chance);
+    let plan = failure::record_build(status, build, failed, last, terms);
     let (event, then) = match plan {
         Plan::Again(_) => ("BuildRetrying", "it is tried again"),
         Plan::Slowly(_) => ("BuildFailed", "it is tried again much later, or when something changes"),
@@ -318,7 +316,7 @@ fn fail(
     );
     collected.notes.push(Note::warning(event, told));
     if !matches!(plan, Plan::Again(_)) {
-        history::add(status, build, failed.reason.as_str(), None, now);
+        history::add(status, build, failed.reason.as_str(), None, terms.now);
     }
 }
 

@@ -10,7 +10,7 @@ use robotimage_crds::api::{LastFailure, RobotImageStatus};
 use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 
-use super::retry::RETRIES;
+use super::looping;
 use crate::observe::Refusal;
 use crate::text;
 
@@ -32,12 +32,14 @@ pub(super) enum Stand {
     Building(Option<Step>),
     /// The image is the newest one asked for.
     UpToDate,
-    /// Failed; the same is tried again.
-    Retrying,
+    /// Failed; the same is tried again, this often in all.
+    Retrying(u32),
     /// Failed; only a change helps.
     Failed,
     /// Suspended, and the image is not what the spec asks for.
     Suspended,
+    /// Builds ended in the same image again and again; no more are made.
+    Looping,
 }
 
 /// State of the source, when this decision knows it; the condition stays as it is otherwise.
@@ -121,17 +123,22 @@ fn ready(writer: &mut Writer<'_>, stand: &Stand, status: &RobotImageStatus, fail
             writer.set(RECONCILING, "True", reasons::BUILDING, &message);
         }
         Stand::UpToDate => writer.set(READY, "True", reasons::UP_TO_DATE, image),
-        Stand::Retrying => {
+        Stand::Retrying(of) => {
             writer.set(READY, "False", &failure.reason, &failure.message);
             let message = match failure.attempts {
                 0 => "it is tried again".to_owned(),
-                failed => format!("{failed} of {} attempts failed; it is tried again", RETRIES + 1),
+                failed => format!("{failed} of {of} attempts failed; it is tried again"),
             };
             writer.set(RECONCILING, "True", reasons::PROGRESSING_WITH_RETRY, &message);
         }
         Stand::Failed => {
             writer.set(READY, "False", &failure.reason, &failure.message);
             writer.set(STALLED, "True", &failure.reason, &failure.message);
+        }
+        Stand::Looping => {
+            let reason = Reason::LoopDetected.as_str();
+            writer.set(READY, "False", reason, looping::MESSAGE);
+            writer.set(STALLED, "True", reason, looping::MESSAGE);
         }
         Stand::Suspended => {
             let reason = Reason::Suspended.as_str();
@@ -153,9 +160,11 @@ fn summary(stand: &Stand, before: Option<&str>, failure: &LastFailure) -> String
         // The name of a step that has just ended stays until the next has lasted: one write a step at most.
         Stand::Building(None) => before.filter(|text| text.starts_with("Building")).unwrap_or("Building").to_owned(),
         Stand::UpToDate => "Ready".to_owned(),
-        Stand::Retrying => format!("Retrying: {}", failure.reason),
+        Stand::Retrying(_) => format!("Retrying: {}", failure.reason),
+        Stand::Failed if failure.reason == Reason::Canceled.as_str() => "Canceled".to_owned(),
         Stand::Failed => format!("Failed: {}", failure.reason),
         Stand::Suspended => "Suspended".to_owned(),
+        Stand::Looping => format!("Failed: {}", Reason::LoopDetected),
     }
 }
 

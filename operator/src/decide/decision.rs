@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use robotimage_crds::api::condition::READY;
-use robotimage_crds::api::{BuildPhase, LatestBuild, RobotImageStatus, SourceStatus};
-use robotimage_crds::build::{Fetched, Step};
+use robotimage_crds::api::{BuildPhase, LastFailure, LatestBuild, RobotImageStatus, SourceStatus};
+use robotimage_crds::build::Fetched;
 use robotimage_crds::reason::Reason;
 
 use super::collect::{self, Collected};
 use super::conditions::{self, SourceStand, Stand};
 use super::defaults::{Finder, Settings};
+use super::failure::Terms;
 use super::outcome::{Action, Chance, Decision, Next, Note, whole_seconds};
 use super::request_key::unresolved_key;
 use super::resolution::{Resolution, resolve};
-use super::schedule::{self, Look, next_look};
+use super::schedule;
+use super::start::{Start, start};
 use super::verdict::{Progress, progress};
-use super::{budget, failure, garbage, history, start};
+use super::wishes::Wishes;
+use super::{budget, failure, garbage, history, looping};
 use crate::apply::job::{JobInput, job};
 use crate::config::Platform;
 use crate::observe::Observed;
@@ -24,10 +27,6 @@ use crate::source::SourceFailure;
 
 /// A step that lasts longer is told in the status.
 pub(super) const LONG_STEP: Duration = Duration::from_secs(10);
-/// A Job without a pod is asked for its events after this, and again in this rhythm.
-const PODLESS: Duration = Duration::from_secs(5);
-/// A running build is looked at even when no event comes.
-const RESYNC: Duration = Duration::from_mins(1);
 
 /// Decides.
 pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {
@@ -50,6 +49,7 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
         platform,
         resolution: resolve(image, &settings, &observed.source, &platform.hash),
         settings,
+        wishes: Wishes::of(image),
         now,
         chance,
         generation: image.metadata.generation.unwrap_or_default(),
@@ -71,15 +71,9 @@ fn unknown_source(observed: &Observed, platform: &Platform, now: Timestamp, chan
         "spec.source names no source that this version of the operator knows",
     );
     status.observed_generation = Some(generation);
-    failure::record_source(
-        &mut status,
-        &unresolved_key(&image.spec, &platform.hash),
-        generation,
-        &failure,
-        now,
-        now,
-        chance,
-    );
+    let terms = Terms { retries: 0, now, chance };
+    let key = unresolved_key(&image.spec, &platform.hash);
+    failure::record_source(&mut status, &key, generation, &failure, now, terms);
     let source = SourceStand::Failed(failure.reason, failure.message);
     conditions::write(&mut status, &before.conditions, &Stand::Failed, Some(source), generation, now);
     let next = if status == before {
@@ -100,6 +94,7 @@ pub(super) struct Run<'a> {
     pub(super) platform: &'a Platform,
     pub(super) settings: Settings,
     pub(super) resolution: Resolution,
+    pub(super) wishes: Wishes,
     pub(super) now: Timestamp,
     chance: Chance,
     pub(super) generation: i64,
@@ -112,9 +107,14 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     fn decide(mut self) -> Decision {
         let before = self.observed.image.status.clone().unwrap_or_default();
+        if self.status.observed_generation != Some(self.generation) {
+            self.status.repeated = None;
+        }
         self.status.observed_generation = Some(self.generation);
         let mut progress = self.follow();
+        self.cancel(&mut progress);
         self.supersede(&mut progress);
+        self.hear(progress.as_ref());
         self.record_source();
         self.start(&mut progress);
         self.record_revision();
@@ -141,6 +141,14 @@ impl Run<'_> {
         }
     }
 
+    fn terms(&self) -> Terms {
+        Terms {
+            retries: self.settings.retries,
+            now: self.now,
+            chance: self.chance,
+        }
+    }
+
     pub(super) fn live_build(&self) -> Option<&LatestBuild> {
         self.status
             .latest_build
@@ -155,7 +163,8 @@ impl Run<'_> {
         let job = self.observed.jobs.iter().find(|job| job.name == build.job);
         match progress {
             Progress::Ended(verdict) => {
-                self.collected = collect::collect(&mut self.status, &build, job, *verdict, &self.settings, self.now, self.chance);
+                let terms = self.terms();
+                self.collected = collect::collect(&mut self.status, &build, job, *verdict, &self.settings, terms);
                 self.notes.append(&mut self.collected.notes);
                 None
             }
@@ -222,30 +231,6 @@ impl Run<'_> {
         ready && self.status.latest_image.is_some() && build.reasons.iter().all(|reason| reason.kind == "SourceChanged")
     }
 
-    /// Gives the live build up when something else is wanted by now.
-    fn supersede(&mut self, progress: &mut Option<Progress>) {
-        let Some(build) = self.live_build().cloned() else { return };
-        let unborn = matches!(progress, Some(Progress::Unborn { .. }));
-        let other = matches!(&self.resolution, Resolution::Known { key, .. } if *key != build.request_key);
-        if self.settings.suspended && !unborn || !self.settings.suspended && !other {
-            return;
-        }
-        *progress = None;
-        let build = LatestBuild {
-            phase: BuildPhase::Canceled,
-            duration: Some(history::elapsed(build.started_at.as_ref(), self.now)),
-            ..build
-        };
-        if other {
-            history::add(&mut self.status, &build, Reason::Superseded.as_str(), None, self.now);
-            self.notes.push(Note::normal(
-                "BuildSuperseded",
-                format!("build {} is given up for a newer one", build.number),
-            ));
-        }
-        self.status.latest_build = Some(build);
-    }
-
     /// Records a source that cannot be resolved, while no build runs.
     fn record_source(&mut self) {
         if self.settings.suspended || self.live_build().is_some() {
@@ -255,7 +240,8 @@ impl Run<'_> {
             return;
         };
         let key = unresolved_key(&self.observed.image.spec, &self.platform.hash);
-        if failure::record_source(&mut self.status, &key, self.generation, failed, answer.at, self.now, self.chance) {
+        let terms = self.terms();
+        if failure::record_source(&mut self.status, &key, self.generation, failed, answer.at, terms) {
             self.notes.push(Note::warning("SourceFailed", failed.to_string()));
         }
     }
@@ -268,28 +254,43 @@ impl Run<'_> {
         if self.settings.suspended || self.live_build().is_some() {
             return;
         }
+        let forced = self.wishes.force(&self.status) && self.looked();
+        let looks = self.wishes.request(&self.status) && matches!(self.settings.finder, Finder::Fetch { .. });
         let wanted = match failure::standing(&self.status, &key, self.generation) {
-            Some(failed) => self
-                .retry_at(failed.next_retry_at.as_ref().map(|time| time.0))
-                .is_some_and(|due| due <= self.now),
+            _ if forced || looks => true,
+            Some(failed) => self.retry_at(failed).is_some_and(|due| due <= self.now),
             None if self.up_to_date(&key) => {
                 self.status.last_failure = None;
                 schedule::next_check(&self.status, &self.settings).is_some_and(|due| due <= self.now)
             }
             None => true,
         };
-        if !wanted {
+        if !wanted || looping::stopped(&self.status) && !forced {
             return;
         }
-        let notes = start::start(
-            &mut self.status,
-            &self.observed.image,
-            &key,
-            revision.as_ref(),
-            self.now,
-            self.chance,
-        );
-        self.notes.extend(notes);
+        if forced {
+            self.wishes.note_force(&mut self.status);
+            self.status.repeated = None;
+        }
+        if looping::full(&self.status, self.now) {
+            looping::stop(&mut self.status);
+            self.notes
+                .push(Note::warning(Reason::LoopDetected.as_str(), looping::MESSAGE.to_owned()));
+            return;
+        }
+        let next = Start {
+            image: &self.observed.image,
+            settings: &self.settings,
+            key: &key,
+            revision: revision.as_ref(),
+            forced,
+            now: self.now,
+            chance: self.chance,
+        };
+        self.notes.extend(start(&mut self.status, &next));
+        if looks {
+            self.wishes.note_request(&mut self.status);
+        }
         *progress = Some(Progress::Unborn { refusal: None });
     }
 
@@ -312,8 +313,9 @@ impl Run<'_> {
     }
 
     /// When a failed request is tried again. Where only build pods see the source, they go on looking: a new revision may be the cure.
-    fn retry_at(&self, planned: Option<Timestamp>) -> Option<Timestamp> {
-        planned.or_else(|| schedule::next_check(&self.status, &self.settings))
+    pub(super) fn retry_at(&self, failed: &LastFailure) -> Option<Timestamp> {
+        let look = || schedule::next_check(&self.status, &self.settings).filter(|_| !failure::is_cancel(failed));
+        failed.next_retry_at.as_ref().map(|time| time.0).or_else(look)
     }
 
     pub(super) fn up_to_date(&self, key: &str) -> bool {
@@ -344,52 +346,5 @@ impl Run<'_> {
             actions.push(Action::CreateJob(Box::new(job(&input))));
         }
         actions
-    }
-
-    /// When to look again.
-    fn again(&self, progress: Option<&Progress>) -> Option<Duration> {
-        let mut times: Vec<Timestamp> = Vec::new();
-        if let Look::At(time) = next_look(
-            &self.observed.image,
-            &self.settings,
-            &self.observed.source,
-            &self.platform.hash,
-            self.now,
-        ) && !self.observed.source.asking
-        {
-            times.push(time);
-        }
-        if self.live_build().is_some() {
-            times.push(schedule::later(self.now, RESYNC));
-            match progress {
-                Some(Progress::Waiting { since, podless, .. }) => {
-                    times.push(schedule::later(*since, self.platform.config.queue_limit.0));
-                    if *podless {
-                        times.push(schedule::later(self.now, PODLESS));
-                    }
-                }
-                Some(Progress::Running {
-                    step: Some((_, since)), ..
-                }) if self.told_step(Step::Fetch, *since).is_none() => {
-                    times.push(schedule::later(*since, LONG_STEP));
-                }
-                _ => {}
-            }
-        } else if !self.settings.suspended {
-            let planned = self
-                .status
-                .last_failure
-                .as_ref()
-                .and_then(|failed| failed.next_retry_at.as_ref())
-                .map(|time| time.0);
-            times.extend(self.retry_at(planned));
-        }
-        let first = times.into_iter().min()?;
-        Some(
-            first
-                .duration_since(self.now)
-                .max(jiff::SignedDuration::from_secs(1))
-                .unsigned_abs(),
-        )
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use robotimage_crds::api::{Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec};
+use robotimage_crds::api::{Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec, Supersede};
 use robotimage_crds::build::PlanRcc;
 use robotimage_crds::duration;
 
@@ -12,6 +12,9 @@ use crate::quantity::larger;
 
 /// Polling interval of a resource that names none.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(5);
+/// Retries after failures of the infrastructure, and at most.
+const DEFAULT_RETRIES: u32 = 3;
+const MOST_RETRIES: u32 = 10;
 /// Ended builds of each kind to keep, and at most.
 const DEFAULT_HISTORY: u32 = 5;
 const MOST_HISTORY: u32 = 10;
@@ -37,10 +40,16 @@ pub struct Settings {
     pub image: ImageSettings,
     /// Time for one attempt.
     pub timeout: Duration,
+    /// Counted retries of one request after its first attempt.
+    pub retries: u32,
+    /// What a newer request does to a live build.
+    pub supersede: Supersede,
     /// Requests of each step, all three resources.
     pub requests: BTreeMap<String, String>,
     /// Limits of each step, all three resources, none below its request.
     pub limits: BTreeMap<String, String>,
+    /// What the memory limit grows to at most after OutOfMemory.
+    pub max_memory: String,
     /// Succeeded builds to keep.
     pub keep_succeeded: usize,
     /// Failed builds to keep.
@@ -124,8 +133,11 @@ impl Settings {
                 .as_deref()
                 .and_then(duration::parse)
                 .unwrap_or(platform.config.build_timeout.0),
+            retries: build.retries.unwrap_or(DEFAULT_RETRIES).min(MOST_RETRIES),
+            supersede: build.supersede.unwrap_or_default(),
             requests,
             limits,
+            max_memory: platform.config.resources.max_memory.clone(),
             keep_succeeded: keep(history.succeeded),
             keep_failed: keep(history.failed),
         })

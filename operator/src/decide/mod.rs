@@ -4,6 +4,7 @@
 //! a crash between any two calls leaves a state from which the same decision follows again: a build's number is in the
 //! status before its Job exists, its result before its Job is deleted, and no action depends on memory.
 
+mod again;
 mod budget;
 mod collect;
 mod conditions;
@@ -12,6 +13,8 @@ mod defaults;
 mod failure;
 mod garbage;
 mod history;
+mod looping;
+mod memory;
 mod outcome;
 mod request_key;
 mod resolution;
@@ -19,14 +22,19 @@ mod retry;
 mod row;
 mod schedule;
 mod start;
+mod supersede;
 mod verdict;
+mod wishes;
 
 pub use decision::decide;
 pub use defaults::{Finder, ImageSettings, Settings};
+pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use resolution::known_revision;
 pub use schedule::{Look, next_look};
+pub(crate) use start::is_forced;
 pub use verdict::{Failed, Progress, Verdict};
+pub use wishes::look_wish;
 
 /// Namespace and name, for messages and logs.
 pub fn full_name(image: &robotimage_crds::api::RobotImage) -> String {

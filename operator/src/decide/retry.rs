@@ -1,16 +1,14 @@
 //! When a failure is tried again.
 //!
-//! Invariant: every failure has a plan that ends: three counted retries with backoff, a bounded number of uncounted ones,
-//! then slowly or not at all. Randomness is an argument.
+//! Invariant: every failure has a plan that ends: as many counted retries with backoff as the resource wants, a bounded number
+//! of uncounted ones, then slowly or not at all. Randomness is an argument.
 
 use std::time::Duration;
 
 use robotimage_crds::reason::{Reason, Retry};
 
-/// Counted retries of one request after its first attempt.
-pub(super) const RETRIES: u32 = 3;
-/// Attempts of one build number in all, those included that do not count.
-pub(super) const MOST_ATTEMPTS: u32 = 10;
+/// Attempts of one build number that do not count, at most.
+const MOST_UNCOUNTED: u32 = 6;
 
 const FIRST: Duration = Duration::from_secs(20);
 /// The same for what does not count: somebody took a pod or Job away, and nothing says that it happens again.
@@ -43,8 +41,15 @@ pub(super) struct Circumstances {
     pub attempt: u32,
     /// Whether this one counts.
     pub counted: bool,
+    /// Counted retries of one request after its first attempt.
+    pub retries: u32,
     /// What the other side asked for.
     pub asked: Option<Duration>,
+}
+
+/// Attempts of one build number in all, those included that do not count.
+pub(super) fn most_attempts(retries: u32) -> u32 {
+    retries + 1 + MOST_UNCOUNTED
 }
 
 /// What follows. `chance` in 0..1.
@@ -54,7 +59,9 @@ pub(super) fn plan(of: Circumstances, chance: f64) -> Plan {
     match of.reason.retry() {
         Retry::Never => Plan::Never,
         Retry::Slowly => slow(of.attempts.saturating_sub(1)),
-        Retry::Backoff if of.attempts > RETRIES || of.attempt >= MOST_ATTEMPTS => slow(of.attempts.saturating_sub(RETRIES + 1)),
+        Retry::Backoff if of.attempts > of.retries || of.attempt >= most_attempts(of.retries) => {
+            slow(of.attempts.saturating_sub(of.retries + 1))
+        }
         Retry::Backoff => {
             let first = if of.counted { FIRST } else { FIRST_UNCOUNTED };
             let longest = doubled(first, of.attempts.max(of.attempt).saturating_sub(1), LONGEST);
@@ -82,6 +89,7 @@ mod tests {
             attempts,
             attempt,
             counted: true,
+            retries: 3,
             asked: None,
         }
     }
@@ -102,6 +110,17 @@ mod tests {
             plan(of(Reason::RegistryUnavailable, 5, 1), 0.5),
             Plan::Slowly(Duration::from_mins(20))
         );
+    }
+
+    #[test]
+    fn as_many_retries_as_are_wanted() {
+        for (retries, attempts, again) in [(0, 1, false), (1, 1, true), (1, 2, false), (10, 10, true), (10, 11, false)] {
+            let circumstances = Circumstances {
+                retries,
+                ..of(Reason::Evicted, attempts, attempts)
+            };
+            assert_eq!(matches!(plan(circumstances, 0.5), Plan::Again(_)), again, "{retries} {attempts}");
+        }
     }
 
     #[test]

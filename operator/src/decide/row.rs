@@ -1,7 +1,7 @@
 //! Which row of the table an object is in, and how its source stands.
 
-use robotimage_crds::api::RobotImageStatus;
 use robotimage_crds::api::condition::SOURCE_READY;
+use robotimage_crds::api::{LatestBuild, RobotImageStatus};
 use robotimage_crds::build::Step;
 
 use jiff::Timestamp;
@@ -10,16 +10,16 @@ use super::conditions::{SourceStand, Stand};
 use super::decision::{LONG_STEP, Run};
 use super::defaults::Finder;
 use super::outcome::{Note, NoteKind};
-use super::request_key::unresolved_key;
+use super::request_key::{differences, unresolved_key};
 use super::resolution::Resolution;
 use super::verdict::Progress;
-use super::{failure, garbage};
+use super::{failure, garbage, looping};
 
 impl Run<'_> {
     /// The row of the table.
     pub(super) fn stand(&self, progress: Option<&Progress>) -> Stand {
         if let Some(build) = self.live_build() {
-            if build.plan.is_none() && self.may_be_check(build) {
+            if build.plan.is_none() && self.may_be_check(build) && self.nothing_but_the_source_differs(build) {
                 return Stand::Checking;
             }
             return match progress {
@@ -51,10 +51,22 @@ impl Run<'_> {
         match failure::standing(&self.status, &key, self.generation) {
             _ if self.settings.suspended && self.up_to_date(&key) => Stand::UpToDate,
             _ if self.settings.suspended => Stand::Suspended,
-            Some(failed) if failure::again(failed, attempt) => Stand::Retrying,
+            _ if looping::stopped(&self.status) => Stand::Looping,
+            Some(failed) if failure::again(failed, attempt, self.settings.retries) => Stand::Retrying(self.settings.retries + 1),
             Some(_) => Stand::Failed,
             None if self.up_to_date(&key) => Stand::UpToDate,
             None => Stand::Resolving,
+        }
+    }
+
+    /// Whether the image is still the newest one that the spec is known to ask for, but for the source.
+    fn nothing_but_the_source_differs(&self, build: &LatestBuild) -> bool {
+        match (&self.resolution, &self.status.latest_image) {
+            (Resolution::Known { key, .. }, Some(image)) => differences(&image.request_key, key)
+                .iter()
+                .all(|difference| difference.kind == "SourceChanged"),
+            // Not resolved yet: the source may be another one altogether.
+            _ => build.generation == self.generation,
         }
     }
 

@@ -9,6 +9,7 @@ use super::defaults::{Finder, Settings};
 use super::request_key::unresolved_key;
 use super::resolution::known_revision;
 use super::retry::doubled;
+use super::wishes::Wishes;
 use crate::observe::SourceKnowledge;
 
 /// Longest time between two look-ups that fail.
@@ -27,6 +28,10 @@ pub enum Look {
 pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnowledge, platform_hash: &str, now: Timestamp) -> Look {
     if settings.finder != Finder::Operator || settings.suspended {
         return Look::Never;
+    }
+    let wishes = Wishes::of(image);
+    if wishes.want_look_of(image) && knowledge.answer.as_ref().is_none_or(|answer| answer.wish != wishes.token()) {
+        return Look::At(now);
     }
     let generation = image.metadata.generation.unwrap_or_default();
     // A source that failed to resolve is tried again when its failure says so, also after a restart.

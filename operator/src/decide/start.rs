@@ -2,40 +2,65 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use robotimage_crds::api::{BuildPhase, ChangeReason, LatestBuild, RobotImage, RobotImageStatus};
+use robotimage_crds::api::{BuildPhase, ChangeReason, LastFailure, LatestBuild, RobotImage, RobotImageStatus};
+use robotimage_crds::reason::Reason;
 use sha2::{Digest, Sha256};
 
-use super::failure;
+use super::defaults::Settings;
 use super::outcome::{Chance, Note};
 use super::request_key::differences;
+use super::{failure, history, memory};
 use crate::observe::Revision;
 use crate::text;
 
 /// Reason of a build that nothing but an earlier failure asks for.
 const RETRY: &str = "Retry";
+/// Reason of a build that a person asks for whatever has changed.
+const REQUESTED: &str = "Requested";
+
+/// Whether a build was asked for whatever has changed: it takes nothing over from the image before.
+pub(crate) fn is_forced(build: &LatestBuild) -> bool {
+    build.reasons.iter().any(|reason| reason.kind == REQUESTED)
+}
+
+/// What the next build is made from.
+pub(super) struct Start<'a> {
+    pub(super) image: &'a RobotImage,
+    pub(super) settings: &'a Settings,
+    /// Request key.
+    pub(super) key: &'a str,
+    pub(super) revision: Option<&'a Revision>,
+    /// A person wants it whatever has changed.
+    pub(super) forced: bool,
+    pub(super) now: Timestamp,
+    pub(super) chance: Chance,
+}
 
 /// Puts the next build into the status and answers the events to tell.
-pub(super) fn start(
-    status: &mut RobotImageStatus,
-    image: &RobotImage,
-    key: &str,
-    revision: Option<&Revision>,
-    now: Timestamp,
-    chance: Chance,
-) -> Vec<Note> {
-    let generation = image.metadata.generation.unwrap_or_default();
+pub(super) fn start(status: &mut RobotImageStatus, next: &Start<'_>) -> Vec<Note> {
+    let generation = next.image.metadata.generation.unwrap_or_default();
     let before = status.latest_build.take();
-    let failed = failure::standing(status, key, generation).cloned();
+    let failed = failure::standing(status, next.key, generation).cloned();
+    let again = |build: &LatestBuild| {
+        let planned = |failed| failure::again(failed, build.attempt, next.settings.retries);
+        build.phase == BuildPhase::Failed && build.generation == generation && failed.as_ref().is_some_and(planned)
+    };
     let retried = before
         .as_ref()
-        .filter(|build| build.phase == BuildPhase::Failed && build.request_key == key && build.generation == generation)
-        .filter(|build| failed.as_ref().is_some_and(|failed| failure::again(failed, build.attempt)));
+        .filter(|build| !next.forced && build.request_key == next.key && again(build));
     let (number, attempt, reasons) = if let Some(build) = retried {
         (build.number, build.attempt + 1, build.reasons.clone())
     } else {
+        if let Some(build) = before.as_ref().filter(|build| build.phase == BuildPhase::Failed) {
+            close(status, build, next);
+        }
         let last = before.as_ref().map_or(0, |build| build.number);
         let number = status.build_counter.unwrap_or_default().max(last) + 1;
-        (number, 1, reasons(status, before.as_ref(), key, revision))
+        let mut reasons = reasons(status, before.as_ref(), next.key, next.revision);
+        if next.forced || before.as_ref().is_some_and(|build| is_owed(status, build)) {
+            reasons.push(plain(REQUESTED));
+        }
+        (number, 1, reasons)
     };
     status.build_counter = Some(number);
     let names: Vec<&str> = reasons.iter().map(|reason| reason.kind.as_str()).collect();
@@ -48,30 +73,57 @@ pub(super) fn start(
     status.latest_build = Some(LatestBuild {
         number,
         attempt,
-        build_id: hex::encode(chance.id),
-        job: job_name(image, number, attempt),
+        build_id: hex::encode(next.chance.id),
+        job: job_name(next.image, number, attempt),
         uid: None,
-        request_key: key.to_owned(),
+        request_key: next.key.to_owned(),
         generation,
         phase: BuildPhase::Pending,
         plan: None,
         reasons,
         steps: Vec::new(),
-        started_at: Some(Time(now)),
+        memory: before
+            .filter(|build| build.generation == generation)
+            .and_then(|build| memory(&build, failed.as_ref(), next)),
+        started_at: Some(Time(next.now)),
         duration: None,
-        revision: revision.map(ToString::to_string),
+        revision: next.revision.map(ToString::to_string),
     });
     vec![Note::normal("BuildStarted", told)]
+}
+
+/// The memory that a spec's builds have grown to stays; it grows on where the same request ran out of it.
+fn memory(before: &LatestBuild, failed: Option<&LastFailure>, next: &Start<'_>) -> Option<String> {
+    let lacked = failed.is_some_and(|failed| failed.reason == Reason::OutOfMemory.as_str());
+    let grown = if lacked && before.phase == BuildPhase::Failed && before.request_key == next.key {
+        memory::grown(before, next.settings)
+    } else {
+        None
+    };
+    grown.or_else(|| before.memory.clone())
+}
+
+/// A build that was to be tried again, and gives way to another instead, has come to its end: it is told like the others.
+fn close(status: &mut RobotImageStatus, build: &LatestBuild, next: &Start<'_>) {
+    let told = status.history.iter().any(|entry| entry.number == build.number);
+    let planned = failure::standing(status, &build.request_key, build.generation)
+        .filter(|failed| !told && failure::again(failed, build.attempt, next.settings.retries))
+        .map(|failed| failed.reason.clone());
+    if let Some(reason) = planned {
+        history::add(status, build, &reason, None, next.now);
+    }
+}
+
+/// A forced build that came to no end is still owed, unless a person has ended it.
+fn is_owed(status: &RobotImageStatus, build: &LatestBuild) -> bool {
+    matches!(build.phase, BuildPhase::Failed | BuildPhase::Canceled)
+        && is_forced(build)
+        && !status.last_failure.as_ref().is_some_and(failure::is_cancel)
 }
 
 /// Why: that there is no image yet, what differs from the request of the last image (of the last build, while there is none),
 /// or an earlier failure. Empty for a look by a build pod.
 fn reasons(status: &RobotImageStatus, before: Option<&LatestBuild>, key: &str, revision: Option<&Revision>) -> Vec<ChangeReason> {
-    let plain = |kind: &str| ChangeReason {
-        kind: kind.to_owned(),
-        from: None,
-        to: None,
-    };
     let mut reasons = Vec::new();
     if status.latest_image.is_none() {
         reasons.push(plain("Initial"));
@@ -95,6 +147,14 @@ fn reasons(status: &RobotImageStatus, before: Option<&LatestBuild>, key: &str, r
         reasons.push(plain(RETRY));
     }
     reasons
+}
+
+fn plain(kind: &str) -> ChangeReason {
+    ChangeReason {
+        kind: kind.to_owned(),
+        from: None,
+        to: None,
+    }
 }
 
 /// Name of the Job of an attempt: the image's name, cut to fit, the beginning of a hash of its UID, number and attempt; at

@@ -324,10 +324,7 @@ fn of_container(step: Step, code: i32, reason: &str, message: &str, build: &Late
     if reason == "OOMKilled" {
         return Failed::new(
             Reason::OutOfMemory,
-            format!(
-                "step {step} used more memory than its limit; raise build.resources.limits.memory",
-                step = step.as_str()
-            ),
+            format!("step {step} used more memory than its limit", step = step.as_str()),
         )
         .at(step);
     }

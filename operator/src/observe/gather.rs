@@ -9,13 +9,13 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use robotimage_crds::api::{BuildPhase, RobotImage};
 
-use super::{JobView, Observed, PodView, Refusal, SourceKnowledge, refusal_of_event};
+use super::{JobView, Observed, PodView, Refusal, SourceKnowledge, refusal_of_events};
 use crate::labels;
 
 /// Time for one read.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A Job without a pod for so long is asked for its events.
-const PODLESS: SignedDuration = SignedDuration::from_secs(5);
+/// A Job without a pod, or a pod without a started container, for so long is asked for its events.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// The API server could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +60,9 @@ impl Reader {
         within("the RobotImage", api.get_opt(name)).await
     }
 
-    /// Completes what the indexes have: an index may lag behind, and a decision that somebody took a Job or pod away must
-    /// not be made from one. `refused` is what the API server said when the live build's Job was offered to it.
+    /// Completes what the indexes have: an index may lag behind, and neither a decision that somebody took a Job or pod away
+    /// must be made from one, nor that nothing of the builds before still runs. `refused` is what the API server said when
+    /// the live build's Job was offered to it.
     pub async fn gather(
         &self,
         image: RobotImage,
@@ -76,17 +77,23 @@ impl Reader {
         let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
         if let Some(build) = build.filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running)) {
             if !jobs.iter().any(|job| job.name == build.job) {
-                let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
-                jobs.extend(within("the build's Job", api.get_opt(&build.job)).await?.as_ref().map(JobView::of));
+                (jobs, pods) = (self.jobs(&namespace, &image).await?, self.pods(&namespace, &image).await?);
+                if !jobs.iter().any(|job| job.name == build.job) {
+                    // Somebody else's does not carry our label.
+                    let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
+                    jobs.extend(within("the build's Job", api.get_opt(&build.job)).await?.as_ref().map(JobView::of));
+                }
             }
-            if let Some(job) = jobs.iter().find(|job| job.name == build.job)
-                && !pods.iter().any(|pod| pod.owner == job.uid)
-            {
-                let waited = job.created.is_none_or(|created| now.duration_since(created) >= PODLESS);
-                if job.ended.is_some() || job.deleting {
-                    pods.extend(self.pods(&namespace, &image).await?);
-                } else if waited {
-                    refusal = self.refusal(&namespace, &job.uid).await?;
+            if let Some(job) = jobs.iter().find(|job| job.name == build.job) {
+                let waited = |since: Option<Timestamp>| since.is_none_or(|since| now.duration_since(since) >= PATIENCE);
+                match pods.iter().find(|pod| pod.owner == job.uid && !pod.ended(now)) {
+                    Some(pod) if !pod.started() && pod.refusal.is_none() && waited(pod.created) => {
+                        refusal = self.refusal(&namespace, &pod.uid).await?;
+                    }
+                    None if pods.iter().any(|pod| pod.owner == job.uid) => {}
+                    None if job.ended.is_some() || job.deleting => pods.extend(self.pods(&namespace, &image).await?),
+                    None if waited(job.created) => refusal = self.refusal(&namespace, &job.uid).await?,
+                    Some(_) | None => {}
                 }
             }
         }
@@ -101,28 +108,31 @@ impl Reader {
         })
     }
 
+    async fn jobs(&self, namespace: &str, image: &RobotImage) -> Result<Vec<JobView>, GatherError> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
+        let jobs = within("the Jobs of builds", api.list(&of(image))).await?;
+        Ok(jobs.items.iter().map(JobView::of).collect())
+    }
+
     async fn pods(&self, namespace: &str, image: &RobotImage) -> Result<Vec<PodView>, GatherError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let uid = image.metadata.uid.as_deref().unwrap_or_default();
-        let selector = format!("{},{}={uid}", labels::selector(), labels::UID);
-        let pods = within("the build's pods", api.list(&ListParams::default().labels(&selector))).await?;
+        let pods = within("the build's pods", api.list(&of(image))).await?;
         Ok(pods.items.iter().map(PodView::of).collect())
     }
 
-    /// Pod Security, quota and admission refusals are told in events alone. The latest counts.
-    async fn refusal(&self, namespace: &str, job: &str) -> Result<Option<Refusal>, GatherError> {
+    /// Pod Security, quota and admission refusals, and volumes that cannot be mounted, are told in events alone.
+    async fn refusal(&self, namespace: &str, uid: &str) -> Result<Option<Refusal>, GatherError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let list = ListParams::default().fields(&format!("involvedObject.uid={job}")).limit(50);
-        let mut events = within("the events of the build's Job", api.list(&list)).await?.items;
-        events.sort_by_key(|event| {
-            event
-                .last_timestamp
-                .clone()
-                .map(|time| time.0)
-                .or_else(|| event.event_time.clone().map(|time| time.0))
-        });
-        Ok(events.iter().rev().find_map(refusal_of_event))
+        let list = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(50);
+        let events = within("the events of the build", api.list(&list)).await?;
+        Ok(refusal_of_events(events.items))
     }
+}
+
+/// Everything that we made for this resource. As the API server has it now: no version is named.
+fn of(image: &RobotImage) -> ListParams {
+    let uid = image.metadata.uid.as_deref().unwrap_or_default();
+    ListParams::default().labels(&format!("{},{}={uid}", labels::selector(), labels::UID))
 }
 
 async fn within<T>(what: &'static str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, GatherError> {

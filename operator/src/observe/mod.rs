@@ -3,14 +3,16 @@
 //! Invariant: a decision sees the world only through [`Observed`]. The views are read from API objects by pure functions;
 //! what comes out of a pod is data to judge, never something to act on by itself.
 
+mod event;
 mod gather;
 mod job;
 mod pod;
 mod source;
 
+pub use event::refusal_of_events;
 pub use gather::{GatherError, Reader};
 pub use job::JobView;
-pub use pod::{ContainerState, ContainerView, PodView, Refusal, refusal_of_event};
+pub use pod::{ContainerState, ContainerView, PodView, Refusal};
 pub use source::{Answer, Revision, SourceKnowledge};
 
 use robotimage_crds::api::RobotImage;
@@ -26,6 +28,6 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// What is known of its source.
     pub source: SourceKnowledge,
-    /// Why the live build's Job has no pod, told by its events.
+    /// Why the live build's Job has no pod, or its pod no started container, told by events or by the API server.
     pub refusal: Option<Refusal>,
 }

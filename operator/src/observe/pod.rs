@@ -1,7 +1,7 @@
 //! A build pod, as far as decisions need it: the state of its three containers, and why it does not start.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 
@@ -25,6 +25,8 @@ pub struct Refusal {
 pub struct PodView {
     /// Name, for messages to the log.
     pub name: String,
+    /// UID, by which its events are found.
+    pub uid: String,
     /// UID of the Job that controls it.
     pub owner: String,
     /// Pending, Running, Succeeded, Failed or Unknown.
@@ -123,6 +125,7 @@ impl PodView {
             });
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
             owner: controller(pod.metadata.owner_references.as_deref()).unwrap_or_default(),
             phase: status.phase.unwrap_or_default(),
             reason: status.reason.unwrap_or_default(),
@@ -219,22 +222,4 @@ fn waiting_refusal(state: &ContainerState, image: &str) -> Option<Refusal> {
         }
         _ => None,
     }
-}
-
-/// What an event of a Job says about its missing pod. Names of pods, which are new at each try, are left out.
-pub fn refusal_of_event(event: &Event) -> Option<Refusal> {
-    if event.reason.as_deref() != Some("FailedCreate") {
-        return None;
-    }
-    let message = event.message.clone().unwrap_or_default();
-    let reason = if message.contains("exceeded quota") {
-        Reason::QuotaExceeded
-    } else {
-        Reason::PodRejected
-    };
-    let told = message.split_once("\" is forbidden: ").map_or(message.as_str(), |(_, told)| told);
-    Some(Refusal {
-        reason,
-        message: text::line(&format!("the cluster refuses the build pod: {told}"), 300),
-    })
 }

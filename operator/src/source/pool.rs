@@ -64,10 +64,14 @@ impl Pool {
     }
 
     /// The look-up of this key: a new one, one under way, or one that ended a moment ago. It goes on when the answer is dropped.
-    pub fn ask(&self, key: &LookupKey) -> impl Future<Output = Result<Revision, SourceFailure>> + Send + 'static {
+    /// `anew`: a new one in any case, because somebody says that the source has changed just now.
+    pub fn ask(&self, key: &LookupKey, anew: bool) -> impl Future<Output = Result<Revision, SourceFailure>> + Send + 'static {
         let now = Instant::now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.answer.peek().is_none() || now.duration_since(entry.asked) < FRESH);
+        if anew {
+            entries.remove(key);
+        }
         let entry = entries.entry(key.clone()).or_insert_with(|| {
             let (slots, asking) = (Arc::clone(&self.slots), self.asker.ask(key.clone()));
             let task = tokio::spawn(async move {
@@ -133,13 +137,16 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let asker = Arc::new(Counting(AtomicU32::new(0), Arc::clone(&gate)));
         let pool = Pool::new(Arc::clone(&asker) as Arc<dyn Asker>);
-        let (first, second, other) = (pool.ask(&key("a")), pool.ask(&key("a")), pool.ask(&key("b")));
+        let (first, second, other) = (pool.ask(&key("a"), false), pool.ask(&key("a"), false), pool.ask(&key("b"), false));
         assert_eq!(asker.0.load(Ordering::SeqCst), 2);
         gate.add_permits(10);
         assert_eq!(first.await, second.await);
         assert!(other.await.is_ok());
         // Just answered: still the same look-up.
-        assert!(pool.ask(&key("a")).await.is_ok());
+        assert!(pool.ask(&key("a"), false).await.is_ok());
         assert_eq!(asker.0.load(Ordering::SeqCst), 2);
+        // Unless somebody knows better.
+        assert!(pool.ask(&key("a"), true).await.is_ok());
+        assert_eq!(asker.0.load(Ordering::SeqCst), 3);
     }
 }

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use robotimage_crds::api::{HistoryEntry, LatestBuild, RobotImageSpec, RobotImageStatus};
-use robotimage_crds::build::Want;
+use robotimage_crds::build::{Step, Want};
+use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
 use super::world::{A, World, image, platform};
@@ -34,7 +35,7 @@ fn full() -> Value {
             "annotations": {"a": "b"},
             "compatibility": 1,
         },
-        "build": {"timeout": "30m", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}},
+        "build": {"timeout": "30m", "retries": 3, "supersede": "CancelRunning", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}},
         "history": {"succeeded": 3, "failed": 3},
     })
 }
@@ -57,6 +58,8 @@ fn change(leaf: &str) -> (Value, Value) {
         "spec.suspend" => json!(true),
         "spec.interval" => json!("7m"),
         "spec.build.timeout" => json!("31m"),
+        "spec.build.retries" => json!(7),
+        "spec.build.supersede" => json!("Queue"),
         "spec.build.resources.requests" => json!({"cpu": "1500m"}),
         "spec.build.resources.limits" => json!({"memory": "3Gi"}),
         "spec.history.failed" | "spec.history.succeeded" => json!(1),
@@ -122,6 +125,7 @@ fn effects(spec: &Value) -> Vec<String> {
         at: now,
         chance: 0.5,
         generation: 1,
+        wish: String::new(),
         failures: 0,
         result: Ok(Revision {
             reference: "main".to_owned(),
@@ -150,13 +154,32 @@ fn effects(spec: &Value) -> Vec<String> {
 
     let mut world = World::with(image, platform);
     world.settle();
-    vec![
+    let (row, key) = (
+        world.row(),
         world.status().latest_build.map(|build| build.request_key).unwrap_or_default(),
+    );
+    vec![
+        key,
         serde_json::to_string(&job).unwrap(),
         format!("{look:?}"),
         format!("{:?}", status.history),
-        world.row(),
+        row,
+        after_trouble(world),
     ]
+}
+
+/// What follows when a build fails while another is wanted: how often it is tried, and what becomes of it.
+fn after_trouble(mut world: World) -> String {
+    if world.status().latest_build.is_none() {
+        return String::new();
+    }
+    world.fail(Step::Publish, Reason::RegistryUnavailable);
+    world.settle();
+    let told = format!("{:?}", world.status().conditions);
+    world.pass(60).settle();
+    world.edit(|spec| spec.robot.get_or_insert_default().task = Some("another".to_owned()));
+    world.settle();
+    format!("{told} {}", world.build().number)
 }
 
 #[test]
@@ -171,6 +194,8 @@ fn every_field_of_the_spec_is_read() {
         let of_the_operator = [
             "spec.suspend",
             "spec.interval",
+            "spec.build.retries",
+            "spec.build.supersede",
             "spec.history.failed",
             "spec.history.succeeded",
             "spec.image.platforms",

@@ -3,5 +3,7 @@
 mod failures;
 mod fields;
 mod histories;
+mod life;
 mod rows;
+mod wishes;
 mod world;

@@ -13,7 +13,7 @@ use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
 use crate::config::Platform;
-use crate::decide::{Action, Chance, Decision, Look, Next, Note, Settings, decide, next_look};
+use crate::decide::{Action, Chance, Decision, Look, Next, Note, Settings, decide, look_wish, next_look};
 use crate::observe::{Answer, JobView, Observed, PodView, Refusal, Revision, SourceKnowledge};
 use crate::source::SourceFailure;
 
@@ -121,6 +121,7 @@ impl World {
                 at: self.now,
                 chance: 0.5,
                 generation,
+                wish: look_wish(&self.image).0,
                 failures,
                 result: self.server.clone(),
             });
@@ -224,6 +225,17 @@ impl World {
         self.image.metadata.generation = self.image.metadata.generation.map(|generation| generation + 1);
     }
 
+    /// Sets an annotation, which raises no generation.
+    pub(super) fn annotate(&mut self, name: &str, value: &str) {
+        let annotations = self.image.metadata.annotations.get_or_insert_default();
+        annotations.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Kinds of the reasons of the build.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        self.build().reasons.into_iter().map(|reason| reason.kind).collect()
+    }
+
     fn job_uid(&self) -> String {
         let name = self.build().job;
         let job = self
@@ -263,6 +275,11 @@ impl World {
 
     pub(super) fn done(&self, step: Step, outcome: Outcome) -> Value {
         ended(0, "Completed", &self.report(step, outcome))
+    }
+
+    /// Fetch ended well at this commit.
+    pub(super) fn done_fetch(&self, commit: &str) -> Value {
+        self.done(Step::Fetch, Outcome::Fetched(Box::new(fetched(commit))))
     }
 
     pub(super) fn failed(&self, step: Step, reason: &str, code: u8) -> Value {

@@ -1,0 +1,65 @@
+//! When to decide again, if nothing happens before.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use robotimage_crds::build::Step;
+
+use super::decision::{LONG_STEP, Run};
+use super::schedule::{self, Look, next_look};
+use super::verdict::Progress;
+
+/// A Job without a pod is asked for its events after this, and again in this rhythm.
+const PODLESS: Duration = Duration::from_secs(5);
+/// The same of a pod without a started container that does not say itself what it waits for.
+const UNSTARTED: Duration = Duration::from_secs(10);
+/// A running build is looked at even when no event comes.
+const RESYNC: Duration = Duration::from_mins(1);
+
+impl Run<'_> {
+    /// When to look again.
+    pub(super) fn again(&self, progress: Option<&Progress>) -> Option<Duration> {
+        let mut times: Vec<Timestamp> = Vec::new();
+        if let Look::At(time) = next_look(
+            &self.observed.image,
+            &self.settings,
+            &self.observed.source,
+            &self.platform.hash,
+            self.now,
+        ) && !self.observed.source.asking
+        {
+            times.push(time);
+        }
+        if self.live_build().is_some() {
+            times.push(schedule::later(self.now, RESYNC));
+            match progress {
+                Some(Progress::Waiting { since, podless, refusal }) => {
+                    times.push(schedule::later(*since, self.platform.config.queue_limit.0));
+                    if *podless {
+                        times.push(schedule::later(self.now, PODLESS));
+                    } else if refusal.is_none() {
+                        times.push(schedule::later(self.now, UNSTARTED));
+                    }
+                }
+                Some(Progress::Running {
+                    step: Some((_, since)), ..
+                }) if self.told_step(Step::Fetch, *since).is_none() => {
+                    times.push(schedule::later(*since, LONG_STEP));
+                }
+                _ => {}
+            }
+        } else if !self.settings.suspended {
+            times.extend(match &self.status.last_failure {
+                Some(failed) => self.retry_at(failed),
+                None => schedule::next_check(&self.status, &self.settings),
+            });
+        }
+        let first = times.into_iter().min()?;
+        Some(
+            first
+                .duration_since(self.now)
+                .max(jiff::SignedDuration::from_secs(1))
+                .unsigned_abs(),
+        )
+    }
+}

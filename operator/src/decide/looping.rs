@@ -1,0 +1,63 @@
+//! The loop guard: builds that end in the same build key again and again, and that nobody has asked for, are stopped.
+//!
+//! Invariant: a look for a new revision that finds none of ours is no build here. What a person changes (the generation,
+//! `requestedAt`, `forceAt`) begins the count anew; nothing else ends a stop.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use robotimage_crds::api::{LatestBuild, LoopStatus, RobotImageStatus};
+
+use super::schedule::later;
+
+/// Most such builds within [`WINDOW`].
+const MOST: u32 = 5;
+const WINDOW: Duration = Duration::from_hours(1);
+
+/// For conditions and the event.
+pub(super) const MESSAGE: &str = "5 builds within an hour ended in the same build key and nobody had asked for them; \
+    an edit, robotimage.dev/requestedAt or robotimage.dev/forceAt builds again";
+
+/// Counts a build that ended well.
+pub(super) fn count(status: &mut RobotImageStatus, build: &LatestBuild, build_key: &str, noop: bool, now: Timestamp) {
+    if noop && build.reasons.iter().all(|reason| reason.kind == "SourceChanged") {
+        return;
+    }
+    let (count, since) = status
+        .repeated
+        .take()
+        .filter(|repeated| repeated.build_key == build_key && within(repeated, now))
+        .map_or((1, Time(now)), |repeated| {
+            (repeated.count.saturating_add(1).min(MOST), repeated.since)
+        });
+    status.repeated = Some(LoopStatus {
+        build_key: build_key.to_owned(),
+        count,
+        since,
+    });
+}
+
+/// Whether one more build is one too many.
+pub(super) fn full(status: &RobotImageStatus, now: Timestamp) -> bool {
+    status
+        .repeated
+        .as_ref()
+        .is_some_and(|repeated| repeated.count >= MOST && within(repeated, now))
+}
+
+/// Notes that one more was wanted.
+pub(super) fn stop(status: &mut RobotImageStatus) {
+    if let Some(repeated) = status.repeated.as_mut() {
+        repeated.count = MOST + 1;
+    }
+}
+
+/// Whether no more builds are made.
+pub(super) fn stopped(status: &RobotImageStatus) -> bool {
+    status.repeated.as_ref().is_some_and(|repeated| repeated.count > MOST)
+}
+
+fn within(repeated: &LoopStatus, now: Timestamp) -> bool {
+    now < later(repeated.since.0, WINDOW)
+}
