@@ -58,11 +58,14 @@ chart-drift:
 	  || { echo 'the CRD of the chart is not crds/robotimages.yaml: run `make chart`' >&2; exit 1; }
 
 ##@ Work on it
-.PHONY: cli cluster-up cluster-down images install
+.PHONY: cli kubectl cluster-up cluster-down images install
 cli: ## the command line `robotimage`, with the launcher that it puts into images beside it
 	$(CARGO) build --locked --release --package robotimage-builder
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --profile launcher --package robotimage-launcher --target x86_64-unknown-linux-gnu
 	install -D --target-directory $(CARGO_TARGET_DIR)/cli $(CARGO_TARGET_DIR)/release/robotimage $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu/launcher/robotimage-launcher
+kubectl: ## the plugin kubectl-robotimage, for a folder of PATH: `kubectl robotimage status`
+	$(CARGO) build --locked --release --package robotimage-kubectl
+	install -D --target-directory $(CARGO_TARGET_DIR)/cli $(CARGO_TARGET_DIR)/release/kubectl-robotimage
 cluster-up: prerequisites ## start the test bed and keep it: cluster, registries, git server, conda channel
 	@$(TESTBED) up
 	@echo 'eval "$$($(TESTBED) env)" gives kubectl, helm and all addresses'

@@ -55,7 +55,13 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "robotimage-builder",
-        never: &["kube-client", "kube-runtime", "robotimage-operator", "robotimage-tests"],
+        never: &[
+            "kube-client",
+            "kube-runtime",
+            "robotimage-operator",
+            "robotimage-kubectl",
+            "robotimage-tests",
+        ],
         why: "its pods have no service-account token, so a cluster client in them could only be a mistake",
     },
     Arrow {
@@ -70,6 +76,19 @@ const ARROWS: &[Arrow] = &[
             "robotimage-tests",
         ],
         why: "heavy work on untrusted bytes belongs in pods",
+    },
+    Arrow {
+        from: "robotimage-kubectl",
+        never: &[
+            "flate2",
+            "zstd*",
+            "libdeflate*",
+            "gix*",
+            "robotimage-layer",
+            "robotimage-builder",
+            "robotimage-tests",
+        ],
+        why: "it reads and changes resources with kube's client, and builds nothing itself",
     },
 ];
 
@@ -143,8 +162,10 @@ fn one_tls_stack_one_crypto_library_one_yaml_parser() {
 fn the_trees_hold_what_they_must() {
     let operator = tree(&["-p", "robotimage-operator", "-e", "normal,build"]);
     let builder = tree(&["-p", "robotimage-builder", "-e", "normal,build"]);
+    let kubectl = tree(&["-p", "robotimage-kubectl", "-e", "normal,build"]);
     for (names, wanted) in [
         (&operator, ["kube-client", "kube-runtime", "robotimage-crds", "tokio"]),
+        (&kubectl, ["kube-client", "robotimage-crds", "robotimage-operator", "tokio"]),
         (&builder, ["robotimage-layer", "robotimage-registry", "gix", "tokio"]),
     ] {
         for name in wanted {
