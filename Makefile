@@ -49,6 +49,7 @@ crds: ## crds/robotimages.yaml from the types in crds/src/api
 chart: crds ## the chart's copy of the CRD
 	cp crds/robotimages.yaml charts/robotimage/files/robotimages.yaml
 golden: ## rewrite golden files and the generated parts of docs/reference.md; look at the difference before you commit it
+	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --package robotimage-operator --lib golden
 	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --package robotimage-tests --test chart --test docs -- --include-ignored
 crds-drift:
 	@$(CARGO) run --quiet --locked --package robotimage-crds --bin crdgen | diff -u crds/robotimages.yaml - \

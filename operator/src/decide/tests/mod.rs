@@ -2,6 +2,7 @@
 
 mod failures;
 mod fields;
+mod golden;
 mod histories;
 mod life;
 mod rows;
