@@ -1,10 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use robotimage_crds::build::Step;
+use robotimage_crds::duration;
 
 /// Build and follow RobotImages: robots in git that become container images.
 #[derive(Parser, Debug)]
@@ -12,7 +14,7 @@ use robotimage_crds::build::Step;
     name = "kubectl-robotimage",
     bin_name = "kubectl robotimage",
     version,
-    after_help = "NAME may be written as invoice-reader or rimg/invoice-reader. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."
+    after_help = "NAME may be written as invoice-reader or rimg/invoice-reader. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 time is over, 130 interrupted."
 )]
 pub(crate) struct Arguments {
     /// Where the cluster is.
@@ -57,12 +59,16 @@ pub(crate) enum Command {
     Status(StatusArguments),
     /// The log of a build, step after step; its result is the exit code.
     Logs(LogsArguments),
+    /// Build now, even when nothing has changed.
+    Build(BuildArguments),
     /// End a build that runs, or that would be tried again.
     Cancel(CancelArguments),
     /// No further builds and no polling; a build that runs is left to end.
     Suspend(Named),
     /// Build and poll again.
     Resume(Named),
+    /// Why the last build was made, why none runs, and what comes next.
+    Explain(ExplainArguments),
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -133,6 +139,20 @@ impl From<StepName> for Step {
     }
 }
 
+/// `build`.
+#[derive(Args, Debug)]
+pub(crate) struct BuildArguments {
+    /// Name of the RobotImage.
+    #[arg(value_parser = name)]
+    pub(crate) name: String,
+    /// Wait until the image is published (exit code 0), the build has failed (1) or time is over (124).
+    #[arg(short, long)]
+    pub(crate) wait: bool,
+    /// How long to wait, for example 20m; default: as long as it takes.
+    #[arg(long, value_parser = period, requires = "wait")]
+    pub(crate) timeout: Option<Duration>,
+}
+
 /// `cancel`.
 #[derive(Args, Debug)]
 pub(crate) struct CancelArguments {
@@ -142,6 +162,17 @@ pub(crate) struct CancelArguments {
     /// Number of the build; default: the one that runs or would be tried again.
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) number: Option<i64>,
+}
+
+/// `explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArguments {
+    /// Name of the RobotImage.
+    #[arg(value_parser = name)]
+    pub(crate) name: String,
+    /// Namespace that the operator was installed into: its configuration is read there, if that is allowed.
+    #[arg(long, default_value = "robotimage-system")]
+    pub(crate) system_namespace: String,
 }
 
 /// The name of a RobotImage, with or without its kind before it.
@@ -156,6 +187,13 @@ fn name(text: &str) -> Result<String, String> {
         return Err("a name has lowercase letters, digits, '-' and '.'".to_owned());
     }
     Ok(name.to_owned())
+}
+
+/// A duration such as 90s or 1h30m; above zero.
+fn period(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "it is not a duration such as 90s, 20m or 1h30m".to_owned())
 }
 
 #[cfg(test)]
@@ -178,5 +216,11 @@ mod tests {
         for bad in ["", "rimg/", "a/b/c", "UPPER", "../x", "a b", &"x".repeat(254)] {
             assert!(name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn timeouts_are_durations() {
+        assert_eq!(period("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(period("0s").is_err() && period("5").is_err() && period("soon").is_err());
     }
 }

@@ -1,10 +1,11 @@
-//! `suspend`, `resume` and `cancel`: small changes of one resource.
+//! `suspend`, `resume`, `cancel`, and the wish that `build` sets: small changes of one resource.
 //!
 //! Invariant: a change carries the resourceVersion that it was decided on, so nobody's change is lost; where somebody was
 //! quicker it is decided anew. What is as wanted already is left alone.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use robotimage_crds::api::annotation;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -220,6 +221,24 @@ fn cancellation(resource: &Resource, number: Option<i64>) -> Result<Plan, Error>
     })
 }
 
+/// The change that asks for a build.
+pub(crate) fn force(resource: &Resource, now: Timestamp) -> Result<Plan, Error> {
+    if resource.suspended() {
+        return Err(Error::Suspended {
+            name: resource.name().to_owned(),
+        });
+    }
+    // Unlike any value before it, whatever clock that one came from.
+    let mut token = now.to_string();
+    if resource.annotation(annotation::FORCE_AT) == Some(&token) {
+        token.push('+');
+    }
+    Ok(Plan::Patch {
+        patch: json!({"metadata": {"annotations": {annotation::FORCE_AT: token}}}),
+        told: format!("asked for a build of robotimage {}", resource.name()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +293,23 @@ mod tests {
         assert!(cancel(&retrying, None).unwrap().ends_with("is not tried again"));
         assert!(cancel(&resource(&json!({})), None).unwrap().ends_with("no build to cancel"));
         assert!(cancellation(&resource(&json!({})), Some(1)).is_err());
+    }
+
+    #[test]
+    fn each_wish_for_a_build_is_another_one() {
+        let now: Timestamp = "2026-03-01T10:00:00.123456Z".parse().unwrap();
+        let mut asked = resource(&json!({}));
+        let wish = |token: &str| json!({"metadata": {"annotations": {"robotimage.dev/forceAt": token}}});
+        let patch = |resource: &Resource| match force(resource, now) {
+            Ok(Plan::Patch { patch, .. }) => patch,
+            other => panic!("{other:?}"),
+        };
+        let token = "2026-03-01T10:00:00.123456Z";
+        assert_eq!(patch(&asked), wish(token));
+        asked.image.metadata.annotations = Some([(annotation::FORCE_AT.to_owned(), token.to_owned())].into());
+        assert_eq!(patch(&asked), wish("2026-03-01T10:00:00.123456Z+"));
+        let suspended = changed(&json!({}), &json!({"suspend": true}));
+        assert!(matches!(force(&suspended, now), Err(Error::Suspended { .. })));
     }
 
     #[test]

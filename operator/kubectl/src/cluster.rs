@@ -5,7 +5,8 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use robotimage_crds::api::RobotImage;
@@ -144,6 +145,30 @@ impl Cluster {
         let mut pods = self.pages(Call::new("list", "pods"), &self.pods(), of(uid)).await?;
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
         Ok(pods)
+    }
+
+    /// Jobs of a RobotImage.
+    pub(crate) async fn build_jobs(&self, uid: &str) -> Result<Vec<Job>, Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.pages(Call::new("list", "jobs"), &api, of(uid)).await
+    }
+
+    /// Events that speak of an object.
+    pub(crate) async fn events_of(&self, uid: &str) -> Result<Vec<Event>, Error> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        self.pages(Call::new("list", "events"), &api, parameters).await
+    }
+
+    /// ConfigMaps of another namespace that carry a label.
+    pub(crate) async fn config_maps(&self, namespace: &str, selector: &str) -> Result<Vec<ConfigMap>, Error> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let parameters = ListParams::default().labels(selector);
+        let there = Self {
+            namespace: namespace.to_owned(),
+            ..self.clone()
+        };
+        there.pages(Call::new("list", "configmaps"), &api, parameters).await
     }
 
     /// Changes a RobotImage by a JSON merge patch; `None` when somebody else changed it since it was read.

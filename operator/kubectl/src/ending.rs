@@ -2,6 +2,7 @@
 
 use robotimage_crds::api::{BuildPhase, LastFailure};
 use robotimage_crds::reason::Reason;
+use serde::Serialize;
 
 use crate::advice;
 use crate::out::Out;
@@ -41,6 +42,24 @@ pub(crate) enum Ending {
     },
     /// The status says nothing of it any more.
     Forgotten,
+    /// It was not waited for any longer.
+    TimedOut {
+        /// What was last known.
+        told: String,
+    },
+}
+
+/// The same for machines.
+#[derive(Serialize, Clone, Debug)]
+pub(crate) struct Outcome<'a> {
+    build: i64,
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a LastFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
 }
 
 impl Ending {
@@ -89,7 +108,7 @@ impl Ending {
     /// The exit code of whoever waited for it; `None` while it goes on.
     pub(crate) fn exit_code(&self) -> Option<u8> {
         match self {
-            Self::Running { .. } | Self::WillRetry { .. } => None,
+            Self::Running { .. } | Self::WillRetry { .. } | Self::TimedOut { .. } => None,
             Self::Succeeded { .. } => Some(0),
             Self::Failed(_) | Self::GivenUp(_) | Self::Over { .. } | Self::Forgotten => Some(1),
         }
@@ -122,6 +141,31 @@ impl Ending {
             Self::GivenUp(reason) => out.remark(Tone::Bad, &format!("build {number} was given up: {reason}")),
             Self::Over { outcome } => out.remark(Tone::Bad, &format!("build {number} failed: {outcome}")),
             Self::Forgotten => out.note(&format!("the status says nothing of build {number} any more")),
+            Self::TimedOut { told } => {
+                out.remark(Tone::Bad, &format!("time is over; last: {told}"));
+                out.note("what was asked for goes on in the cluster");
+            }
+        }
+    }
+
+    /// For machines; 0 is the number of a build that was not made.
+    pub(crate) fn outcome(&self, build: i64) -> Outcome<'_> {
+        let (result, reason, failure, reference) = match self {
+            Self::Running { .. } => ("Running", None, None, None),
+            Self::WillRetry { failure, .. } => ("WillRetry", Some(failure.reason.as_str()), Some(&**failure), None),
+            Self::Succeeded { reference, .. } => ("Succeeded", None, None, reference.as_deref()),
+            Self::Failed(failure) => ("Failed", Some(failure.reason.as_str()), Some(&**failure), None),
+            Self::GivenUp(reason) => ("GivenUp", Some(reason.as_str()), None, None),
+            Self::Over { outcome } => ("Failed", Some(outcome.as_str()), None, None),
+            Self::Forgotten => ("Forgotten", None, None, None),
+            Self::TimedOut { told } => ("TimedOut", Some(told.as_str()), None, None),
+        };
+        Outcome {
+            build,
+            result,
+            reason,
+            failure,
+            reference,
         }
     }
 

@@ -106,6 +106,12 @@ pub(crate) enum Error {
         /// The number of its last build; 0 when it has had none.
         last: i64,
     },
+    /// A build of a suspended resource.
+    #[error("RobotImage {name} is suspended, so the operator makes no build of it")]
+    Suspended {
+        /// Its name.
+        name: String,
+    },
     /// Others changed it again and again.
     #[error("RobotImage {name} was changed by others {times} times while it was to be changed here")]
     Contended {
@@ -204,6 +210,7 @@ impl Error {
             Self::NoSuchBuild { last: 0, .. } => "it has had no build yet".to_owned(),
             Self::NoSuchBuild { last, .. } => format!("its last build is {last}"),
             Self::NoBuild { name, .. } => format!("wait for its first build with `kubectl robotimage logs -f {name}`"),
+            Self::Suspended { name } => format!("resume it first: kubectl robotimage resume {name}"),
             Self::Contended { .. } => "run the command again".to_owned(),
             Self::Client(_) | Self::Gone { .. } | Self::Refused { .. } | Self::Garbled { .. } | Self::Output(_) | Self::Interrupted => {
                 return None;
@@ -227,6 +234,7 @@ impl Error {
             Self::Gone { .. } => "Gone",
             Self::Unreadable { .. } => "Unreadable",
             Self::NoSuchBuild { .. } => "NoSuchBuild",
+            Self::Suspended { .. } => "Suspended",
             Self::Contended { .. } => "Contended",
             Self::Refused { .. } => "Refused",
             Self::Garbled { .. } => "Garbled",

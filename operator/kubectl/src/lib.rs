@@ -6,10 +6,12 @@
 
 mod advice;
 mod arguments;
+mod build;
 mod change;
 mod cluster;
 mod ending;
 mod error;
+mod explain;
 mod kubeconfig;
 mod logs;
 mod near;
@@ -75,10 +77,12 @@ async fn command(arguments: &Arguments, out: Out) -> Result<u8, Error> {
     let cluster = Cluster::connect(&arguments.connection).await?;
     match &arguments.command {
         Command::Status(status) => status::run(&cluster, status, out).await,
-        Command::Logs(logs) => logs::run(&cluster, logs, out).await,
+        Command::Logs(logs) => Box::pin(logs::run(&cluster, logs, out)).await,
+        Command::Build(build) => build::run(&cluster, build, out).await,
         Command::Cancel(cancel) => change::cancel(&cluster, cancel, out).await,
         Command::Suspend(named) => change::suspend(&cluster, &named.name, true, out).await,
         Command::Resume(named) => change::suspend(&cluster, &named.name, false, out).await,
+        Command::Explain(explain) => Box::pin(explain::run(&cluster, explain, out)).await,
         Command::Completion { .. } => Ok(0),
     }
 }

@@ -31,7 +31,7 @@ pub use defaults::{Finder, ImageSettings, Settings};
 pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use resolution::known_revision;
-pub use schedule::{Look, next_look};
+pub use schedule::{Look, next_check, next_look};
 pub(crate) use start::is_forced;
 pub use verdict::{Failed, Progress, Verdict};
 pub use wishes::look_wish;

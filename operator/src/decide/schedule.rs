@@ -69,7 +69,7 @@ pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnow
 }
 
 /// When a build pod looks for a new revision of a source that the operator does not ask for; `None` for never.
-pub(super) fn next_check(status: &RobotImageStatus, settings: &Settings) -> Option<Timestamp> {
+pub fn next_check(status: &RobotImageStatus, settings: &Settings) -> Option<Timestamp> {
     let Finder::Fetch { poll: Some(poll) } = settings.finder else {
         return None;
     };

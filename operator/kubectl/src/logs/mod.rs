@@ -53,7 +53,7 @@ pub(crate) async fn run(cluster: &Cluster, arguments: &LogsArguments, out: Out) 
         }
         ending.tell(number, out);
         if out.json_wanted() {
-            Out::json_line(&stream::result(number, &ending))?;
+            Out::json_line(&ending.outcome(number))?;
         }
         if let Some(code) = ending.exit_code() {
             return Ok(code);

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use futures::AsyncBufReadExt as _;
 use jiff::Timestamp;
 use kube::api::LogParams;
-use robotimage_crds::api::LastFailure;
 use robotimage_crds::build::Step;
 use robotimage_operator::observe::{ContainerState, PodView};
 use serde::Serialize;
@@ -14,7 +13,6 @@ use super::line::Line;
 use super::pieces::Pieces;
 use crate::arguments::LogsArguments;
 use crate::cluster::{Call, Cluster};
-use crate::ending::Ending;
 use crate::error::Error;
 use crate::out::Out;
 
@@ -175,37 +173,4 @@ struct LogLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
     text: &'a str,
-}
-
-/// The last line of `logs -o json`, and of each attempt that is followed by another.
-#[derive(Serialize)]
-pub(super) struct LogResult<'a> {
-    build: i64,
-    result: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<&'a LastFailure>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reference: Option<&'a str>,
-}
-
-/// The result of a build for machines.
-pub(super) fn result(build: i64, ending: &Ending) -> LogResult<'_> {
-    let (result, reason, failure, reference) = match ending {
-        Ending::Running { .. } => ("Running", None, None, None),
-        Ending::WillRetry { failure, .. } => ("WillRetry", Some(failure.reason.as_str()), Some(&**failure), None),
-        Ending::Succeeded { reference, .. } => ("Succeeded", None, None, reference.as_deref()),
-        Ending::Failed(failure) => ("Failed", Some(failure.reason.as_str()), Some(&**failure), None),
-        Ending::GivenUp(reason) => ("GivenUp", Some(reason.as_str()), None, None),
-        Ending::Over { outcome } => ("Failed", Some(outcome.as_str()), None, None),
-        Ending::Forgotten => ("Forgotten", None, None, None),
-    };
-    LogResult {
-        build,
-        result,
-        reason,
-        failure,
-        reference,
-    }
 }
