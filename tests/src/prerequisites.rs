@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::process::run;
 
 /// Programs and the Debian package that brings each. A name with a slash is a file.
-const DEBIAN: [(&str, &str); 20] = [
+const DEBIAN: [(&str, &str); 22] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -30,6 +30,8 @@ const DEBIAN: [(&str, &str); 20] = [
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("gcc", "gcc"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
 ];
 
 /// Programs that Debian's packages are too old for.

@@ -4,6 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
 
+#[path = "chart/alerts.rs"]
+mod alerts;
+#[path = "chart/policies.rs"]
+mod policies;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -143,6 +148,7 @@ fn what_cannot_be_guessed_is_asked_for_and_what_is_wrong_is_named() {
         ("surprise=1", "surprise"),
         ("sourcePolling.mode=Sometimes", "/sourcePolling/mode"),
         ("base.image=a b", "/base/image"),
+        ("leaderElection.enabled=false", "set operator.replicas to 1"),
     ] {
         let message = least(change);
         assert!(message.contains(named), "{change}: {message}");
@@ -153,8 +159,9 @@ fn what_cannot_be_guessed_is_asked_for_and_what_is_wrong_is_named() {
 fn configuration(values: &[&str]) -> String {
     let objects = objects(&template(values));
     let maps = of_kind(&objects, "ConfigMap");
-    assert_eq!(maps.len(), 1);
-    maps[0]["data"]["operator.yaml"].as_str().unwrap().to_owned()
+    let files: Vec<&str> = maps.iter().filter_map(|map| map["data"]["operator.yaml"].as_str()).collect();
+    assert_eq!(files.len(), 1);
+    files[0].to_owned()
 }
 
 #[test]
@@ -172,6 +179,9 @@ fn the_operator_understands_its_configuration_and_the_defaults_are_its_own() {
     );
     // The chart writes the operator's built-in resources out, so that a person sees them.
     own.resources = rendered.resources.clone();
+    // Without a chart nothing says that there is a Lease to write, and where.
+    own.leader_election.enabled = true;
+    own.leader_election.namespace = "robotimage-system".to_owned();
     assert_eq!(rendered, own);
 
     let full = load(&configuration(&FULL));
@@ -251,6 +261,31 @@ fn watching_some_namespaces_needs_no_cluster_role() {
         .into_iter()
         .find(|grant| grant.split([' ', '/']).skip(1).any(|word| word == "*"));
     assert_eq!(wildcard, None);
+}
+
+#[test]
+#[ignore = "needs Helm, which the test bed builds"]
+fn one_replica_needs_no_lease_and_several_share_one() {
+    let alone = [&LEAST[..], &["--set", "leaderElection.enabled=false,operator.replicas=1"]].concat();
+    let alone = objects(&template(&alone));
+    let of_leases = |objects: &[Value]| -> Vec<String> {
+        let grants = grants(objects);
+        grants.into_iter().filter(|grant| grant.contains("leases")).collect()
+    };
+    assert!(of_leases(&alone).is_empty() && of_kind(&alone, "PodDisruptionBudget").is_empty());
+    assert_eq!(of_kind(&alone, "Deployment")[0]["spec"]["strategy"]["type"], "Recreate");
+
+    let several = objects(&template(&LEAST));
+    let verbs = ["create", "get", "update", "watch"].map(|verb| format!("robotimage-system coordination.k8s.io/leases {verb}"));
+    assert_eq!(of_leases(&several), verbs);
+    let deployment = &of_kind(&several, "Deployment")[0]["spec"];
+    assert_eq!(deployment["replicas"], 2);
+    let selector = &deployment["selector"];
+    assert_eq!(&of_kind(&several, "PodDisruptionBudget")[0]["spec"]["selector"], selector);
+    assert_eq!(
+        &deployment["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"],
+        selector
+    );
 }
 
 #[test]

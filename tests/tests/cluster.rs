@@ -2,12 +2,16 @@
 //!
 //! One binary for all suites, so that they share a cluster, an operator and one link. Each suite has a namespace of its own.
 
+#[path = "cluster/alerts.rs"]
+mod alerts;
 #[path = "cluster/api.rs"]
 mod api;
 #[path = "cluster/at_rest.rs"]
 mod at_rest;
 #[path = "cluster/bad_inputs.rs"]
 mod bad_inputs;
+#[path = "cluster/election.rs"]
+mod election;
 #[path = "cluster/faults.rs"]
 mod faults;
 #[path = "cluster/happy.rs"]
@@ -20,7 +24,15 @@ mod kill;
 mod local;
 #[path = "cluster/objects.rs"]
 mod objects;
+#[path = "cluster/prometheus.rs"]
+mod prometheus;
+#[path = "cluster/replica.rs"]
+mod replica;
 #[path = "cluster/reuse.rs"]
 mod reuse;
 #[path = "cluster/setup.rs"]
 mod setup;
+#[path = "cluster/survival.rs"]
+mod survival;
+#[path = "cluster/upgrade.rs"]
+mod upgrade;

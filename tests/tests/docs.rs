@@ -133,8 +133,9 @@ fn the_exit_codes_of_the_reference_are_those_of_the_reasons() {
 /// A link to a file that is not there, or to a heading that a file does not have, is found here and not by a reader.
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let documents: Vec<PathBuf> = fs::read_dir(root().join("docs"))
-        .unwrap()
+    let documents: Vec<PathBuf> = ["docs", "docs/runbooks"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(root().join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .chain([root().join("README.md")])

@@ -21,6 +21,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end -}}
 
+{{- define "robotimage.leaseName" -}}
+{{- default (include "robotimage.fullname" .) .Values.leaderElection.leaseName -}}
+{{- end -}}
+
 {{- define "robotimage.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "robotimage.fullname" .) .Values.serviceAccount.name -}}
@@ -57,6 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
   "limits" (dict "maxSourceBytes" (int64 $v.builds.limits.maxSourceBytes) "maxSourceEntries" (int64 $v.builds.limits.maxSourceEntries))
   "watchNamespaces" $v.watchNamespaces
   "concurrency" (int64 $v.operator.concurrency)
+  "leaderElection" (dict "enabled" $v.leaderElection.enabled "leaseName" (include "robotimage.leaseName" .) "namespace" .Release.Namespace "leaseDuration" $v.leaderElection.leaseDuration "renewDeadline" $v.leaderElection.renewDeadline "retryPeriod" $v.leaderElection.retryPeriod)
 -}}
 {{- with $v.builder.pullPolicy }}{{- $_ := set $config "builderImagePullPolicy" . }}{{- end -}}
 {{- $base := dict "image" (required "base.image is required: the image below every robot's, for example a Debian slim" $v.base.image) -}}

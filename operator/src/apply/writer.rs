@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::config::Platform;
 use crate::decide::{Note, NoteKind, full_name};
 use crate::labels;
+use crate::lease::Leadership;
 use crate::observe::Refusal;
 use crate::text;
 
@@ -65,6 +66,12 @@ pub enum ApplyError {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// Another replica leads by now: it decides, not we.
+    #[error("{what} is not written: this replica leads no more")]
+    NotLeading {
+        /// What was to be written.
+        what: &'static str,
+    },
     /// It did not answer.
     #[error("cannot write {what}: no answer within {} seconds", DEADLINE.as_secs())]
     Late {
@@ -79,6 +86,7 @@ pub struct Writer {
     client: Client,
     platform: Arc<Platform>,
     recorder: Recorder,
+    leadership: Leadership,
     applied: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
@@ -89,8 +97,8 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer by this client.
-    pub fn new(client: Client, platform: Arc<Platform>) -> Self {
+    /// A writer by this client, that writes only while this replica leads.
+    pub fn new(client: Client, platform: Arc<Platform>, leadership: Leadership) -> Self {
         let reporter = Reporter {
             controller: labels::MANAGER.to_owned(),
             instance: None,
@@ -99,6 +107,7 @@ impl Writer {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             platform,
+            leadership,
             applied: Arc::default(),
         }
     }
@@ -118,7 +127,7 @@ impl Writer {
             "status": status,
         });
         let api: Api<RobotImage> = Api::namespaced(self.client.clone(), namespace);
-        within(
+        self.within(
             "the status",
             api.patch_status(name, &PatchParams::apply(labels::MANAGER).force(), &Patch::Apply(body)),
         )
@@ -131,17 +140,18 @@ impl Writer {
         let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
         self.platform_config_map(namespace).await?;
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-        match within(
-            "the build's Job",
-            api.create(
-                &PostParams {
-                    field_manager: Some(labels::MANAGER.to_owned()),
-                    ..PostParams::default()
-                },
-                job,
-            ),
-        )
-        .await
+        match self
+            .within(
+                "the build's Job",
+                api.create(
+                    &PostParams {
+                        field_manager: Some(labels::MANAGER.to_owned()),
+                        ..PostParams::default()
+                    },
+                    job,
+                ),
+            )
+            .await
         {
             Ok(_) => Ok(()),
             Err(ApplyError::Api { source, .. }) if already_exists(&source) => Ok(()),
@@ -156,11 +166,12 @@ impl Writer {
             uid: Some(uid.to_owned()),
             resource_version: None,
         };
-        match within(
-            "a Job that is not needed",
-            api.delete(name, &DeleteParams::foreground().preconditions(only)),
-        )
-        .await
+        match self
+            .within(
+                "a Job that is not needed",
+                api.delete(name, &DeleteParams::foreground().preconditions(only)),
+            )
+            .await
         {
             Ok(_) | Err(ApplyError::Gone { .. } | ApplyError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -184,7 +195,7 @@ impl Writer {
             ..ConfigMap::default()
         };
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        within(
+        self.within(
             "the platform's ConfigMap",
             api.patch(
                 labels::PLATFORM_CONFIG_MAP,
@@ -197,6 +208,18 @@ impl Writer {
         applied.retain(|_, at| at.elapsed() < REAPPLY);
         applied.insert(namespace.to_owned(), Instant::now());
         Ok(())
+    }
+
+    /// One call. The question whether we lead is asked last: a process that stood still since it decided learns of it here.
+    async fn within<T>(&self, what: &'static str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApplyError> {
+        if !self.leadership.is_leading() {
+            return Err(ApplyError::NotLeading { what });
+        }
+        match tokio::time::timeout(DEADLINE, call).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(classify(what, error)),
+            Err(_) => Err(ApplyError::Late { what }),
+        }
     }
 
     /// Tells an event. A failure to do so is logged and changes nothing.
@@ -224,14 +247,6 @@ fn names(image: &RobotImage) -> (&str, &str) {
         image.metadata.namespace.as_deref().unwrap_or_default(),
         image.metadata.name.as_deref().unwrap_or_default(),
     )
-}
-
-async fn within<T>(what: &'static str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApplyError> {
-    match tokio::time::timeout(DEADLINE, call).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(classify(what, error)),
-        Err(_) => Err(ApplyError::Late { what }),
-    }
 }
 
 fn classify(what: &'static str, error: kube::Error) -> ApplyError {

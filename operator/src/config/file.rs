@@ -86,6 +86,42 @@ pub struct PlatformConfig {
     /// Resources worked on at the same time. Default 32.
     #[serde(default = "defaults::concurrency")]
     pub concurrency: u16,
+    /// Which of several replicas works.
+    #[serde(default)]
+    pub leader_election: LeaderElectionConfig,
+}
+
+/// The election of the replica that works.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LeaderElectionConfig {
+    /// Whether there is one; without it there must be one replica only. Default false: whoever gives the operator no Lease to
+    /// write gets one that works without.
+    pub enabled: bool,
+    /// Name of the Lease. Default `robotimage`.
+    pub lease_name: String,
+    /// Its namespace. Empty, the default: the operator's own.
+    pub namespace: String,
+    /// How long the Lease must stay unchanged before another replica takes over. Default 15s, at most 10m.
+    pub lease_duration: Period,
+    /// How long after its last renewal a leader stops; what is left of `leaseDuration` is what the clocks of two nodes may differ
+    /// by in that time. Default 10s.
+    pub renew_deadline: Period,
+    /// Time between two renewals. Default 2s.
+    pub retry_period: Period,
+}
+
+impl Default for LeaderElectionConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            lease_name: "robotimage".to_owned(),
+            namespace: String::new(),
+            lease_duration: Period::seconds(15),
+            renew_deadline: Period::seconds(10),
+            retry_period: Period::seconds(2),
+        }
+    }
 }
 
 /// When the kubelet pulls the builder image.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use robotimage_crds::build::{PlanPlatform, PlanRcc};
@@ -15,6 +16,9 @@ use crate::quantity::Quantity;
 
 /// What stands for an image's own repository in `environmentCache.repository`.
 const OWN_REPOSITORY: &str = "{{repository}}";
+
+/// Nobody should wait longer than that for a replica that died.
+const LONGEST_LEASE: Duration = Duration::from_mins(10);
 
 /// The configuration is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -214,6 +218,7 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
             return Err(bad(field, "it must be at least 1s"));
         }
     }
+    check_election(&config.leader_election)?;
     if !["ClusterFirst", "Default"].contains(&config.dns_policy.as_str()) {
         return Err(bad("dnsPolicy", "it is ClusterFirst or Default"));
     }
@@ -267,6 +272,30 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
     }
 }
 
+/// Times that leave no room between one leader's end and the next one's beginning would make two.
+fn check_election(election: &super::LeaderElectionConfig) -> Result<(), ConfigError> {
+    let bad = |field: &str, problem: &str| {
+        Err(ConfigError::Field {
+            field: format!("leaderElection.{field}"),
+            problem: problem.to_owned(),
+        })
+    };
+    if election.lease_name.is_empty() {
+        return bad("leaseName", "it is empty; it takes the name of a Lease");
+    }
+    let (duration, renew, retry) = (election.lease_duration.0, election.renew_deadline.0, election.retry_period.0);
+    if duration.subsec_nanos() != 0 || duration > LONGEST_LEASE {
+        return bad("leaseDuration", "it takes whole seconds, at most 10m");
+    }
+    if renew >= duration {
+        return bad("renewDeadline", "it must be shorter than leaseDuration");
+    }
+    if retry.is_zero() || retry * 2 > renew {
+        return bad("retryPeriod", "it must be above zero and at most half of renewDeadline");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +322,7 @@ mod tests {
         assert_eq!(least.concurrency, example.concurrency);
         assert_eq!(least.require_secret_hosts, example.require_secret_hosts);
         assert_eq!(least.environment_cache, example.environment_cache);
+        assert_eq!(least.leader_election, example.leader_election);
     }
 
     #[test]
@@ -319,6 +349,11 @@ mod tests {
             ("volumes: {tmp: '0'}\n", "volumes.tmp"),
             ("caBundle: x\ncaBundleFile: y\n", "caBundle"),
             ("sourcePolling: {mode: Sometimes}\n", "Sometimes"),
+            ("leaderElection: {leaseName: ''}\n", "leaderElection.leaseName"),
+            ("leaderElection: {leaseDuration: 1500ms}\n", "leaderElection.leaseDuration"),
+            ("leaderElection: {leaseDuration: 1h}\n", "leaderElection.leaseDuration"),
+            ("leaderElection: {renewDeadline: 15s}\n", "leaderElection.renewDeadline"),
+            ("leaderElection: {retryPeriod: 6s}\n", "leaderElection.retryPeriod"),
             ("addressPolicy: {deny: [nowhere]}\n", "nowhere"),
             (
                 "environmentCache: {repository: 'https://r.example.com/env'}\n",

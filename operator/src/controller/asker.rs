@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use robotimage_crds::reason::Reason;
 
-use super::Metrics;
+use crate::metrics::Metrics;
 use crate::observe::Revision;
 use crate::source::{Asker, GitClient, GitCredentials, LookupKey, SourceFailure};
 

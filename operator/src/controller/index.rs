@@ -68,12 +68,12 @@ impl<V: Clone + Send + 'static> Index<V> {
         }
     }
 
-    /// Follows a watch for ever and wakes the RobotImage of each change.
-    pub(super) async fn follow<K>(&self, api: Api<K>, view: fn(&K) -> V, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>)
+    /// Follows a watch, which the API server ends every `timeout` seconds, for ever and wakes the RobotImage of each change.
+    pub(super) async fn follow<K>(&self, api: Api<K>, timeout: u32, view: fn(&K) -> V, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>)
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let config = watcher::Config::default().labels(&labels::selector()).timeout(200);
+        let config = watcher::Config::default().labels(&labels::selector()).timeout(timeout);
         let mut events = watcher(api, config).default_backoff().boxed();
         let mut listed: HashMap<Owner, HashMap<String, V>> = HashMap::new();
         let mut first = Vec::new();

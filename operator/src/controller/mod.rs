@@ -7,10 +7,9 @@
 mod asker;
 mod index;
 mod memory;
-mod metrics;
 mod random;
 mod reconcile;
 mod run;
 
-pub use metrics::Metrics;
+pub use random::process_id;
 pub use run::{Controller, RunError};

@@ -4,6 +4,11 @@ use rustls::crypto::aws_lc_rs;
 
 use crate::decide::Chance;
 
+/// A name part for this process that no other one has: 16 hexadecimal digits.
+pub fn process_id() -> String {
+    hex::encode(&draw().id[..8])
+}
+
 /// Draws anew. The source of randomness is the TLS library's.
 pub(super) fn draw() -> Chance {
     let mut bytes = [0_u8; 20];

@@ -11,10 +11,12 @@ use tokio::sync::mpsc;
 
 use super::index::Index;
 use super::memory::Memory;
-use super::{Metrics, random};
+use super::random;
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
 use crate::decide::{Action, Finder, Look, Next, Settings, decide, full_name, look_wish, next_look};
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
 use crate::observe::{Answer, GatherError, JobView, Observed, PodView, Reader, SourceKnowledge};
 use crate::source::{LookupKey, Pool, Question};
 
@@ -62,6 +64,7 @@ pub(super) struct Context {
     pub(super) platform: Arc<Platform>,
     pub(super) reader: Reader,
     pub(super) writer: Writer,
+    pub(super) leadership: Leadership,
     pub(super) jobs: Arc<Index<JobView>>,
     pub(super) pods: Arc<Index<PodView>>,
     pub(super) pool: Pool,

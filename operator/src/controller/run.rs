@@ -12,19 +12,22 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
 use kube::{Api, Client, ResourceExt};
-use robotimage_crds::api::{RobotImage, RobotImageStatus};
+use robotimage_crds::api::RobotImage;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::asker::ClusterAsker;
 use super::index::Index;
+use super::random;
 use super::reconcile::{Context, ReconcileError, reconcile};
-use super::{Metrics, random};
-use crate::apply::Writer;
+use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
 use crate::decide::full_name;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
 use crate::observe::{JobView, PodView, Reader};
 use crate::source::{GitClient, Pool};
+use crate::watchdog::Watchdog;
 
 /// Time for a reconcile as a whole.
 const DEADLINE: Duration = Duration::from_mins(2);
@@ -48,6 +51,7 @@ struct Scope {
 pub struct Controller {
     scopes: Arc<Vec<Scope>>,
     metrics: Arc<Metrics>,
+    leadership: Leadership,
     listed: watch::Receiver<usize>,
 }
 
@@ -60,10 +64,12 @@ impl std::fmt::Debug for Controller {
 }
 
 impl Controller {
-    /// Starts the watches; answers the controller and the future that ends when `stop` does and the running reconciles have.
+    /// Starts the watches; objects are worked on while this replica leads. Answers the controller and the future that ends when `stop` does and the running reconciles have.
     pub fn start(
         client: &Client,
         platform: &Arc<Platform>,
+        leadership: &Leadership,
+        watchdog: &Watchdog,
         stop: &watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), RunError> {
         let metrics = Arc::new(Metrics::default());
@@ -86,7 +92,8 @@ impl Controller {
             let context = Arc::new(Context {
                 platform: Arc::clone(platform),
                 reader: Reader::new(client.clone()),
-                writer: Writer::new(client.clone(), Arc::clone(platform)),
+                writer: Writer::new(client.clone(), Arc::clone(platform), leadership.clone()),
+                leadership: leadership.clone(),
                 jobs: Arc::new(Index::new()),
                 pods: Arc::new(Index::new()),
                 pool: Pool::new(Arc::new(asker)),
@@ -102,6 +109,7 @@ impl Controller {
             tasks.spawn(run_scope(
                 client.clone(),
                 namespace,
+                watchdog.clone(),
                 context,
                 images,
                 writer,
@@ -113,6 +121,7 @@ impl Controller {
         let controller = Self {
             scopes: Arc::new(scopes),
             metrics,
+            leadership: leadership.clone(),
             listed,
         };
         Ok((controller, async move { while tasks.join_next().await.is_some() {} }))
@@ -129,13 +138,8 @@ impl Controller {
 
     /// The text of a scrape.
     pub fn metrics(&self) -> String {
-        let statuses: Vec<Option<RobotImageStatus>> = self
-            .scopes
-            .iter()
-            .flat_map(|scope| scope.images.state())
-            .map(|image| image.status.clone())
-            .collect();
-        self.metrics.render(statuses.into_iter())
+        let images = self.scopes.iter().flat_map(|scope| scope.images.state());
+        self.metrics.render(images, self.leadership.is_leading())
     }
 }
 
@@ -150,6 +154,7 @@ where
 async fn run_scope(
     client: Client,
     namespace: Option<String>,
+    watchdog: Watchdog,
     context: Arc<Context>,
     images: Store<RobotImage>,
     writer: reflector::store::Writer<RobotImage>,
@@ -160,16 +165,22 @@ async fn run_scope(
     let mut watches = JoinSet::new();
     let (jobs, pods) = (Arc::clone(&context.jobs), Arc::clone(&context.pods));
     let (job_api, pod_api): (Api<Job>, Api<Pod>) = (api(&client, namespace.as_ref()), api(&client, namespace.as_ref()));
+    let image_api: Api<RobotImage> = api(&client, namespace.as_ref());
+    for path in [job_api.resource_url(), pod_api.resource_url(), image_api.resource_url()] {
+        watchdog.expect(path, Instant::now());
+    }
+    let timeout = watchdog.timeout_seconds();
     let (wake_jobs, wake_pods) = (context.wake.clone(), context.wake.clone());
-    watches.spawn(async move { jobs.follow(job_api, JobView::of, wake_jobs).await });
-    watches.spawn(async move { pods.follow(pod_api, PodView::of, wake_pods).await });
+    watches.spawn(async move { jobs.follow(job_api, timeout, JobView::of, wake_jobs).await });
+    watches.spawn(async move { pods.follow(pod_api, timeout, PodView::of, wake_pods).await });
+    watches.spawn(wake_at_takeover(context.leadership.clone(), images.clone(), context.wake.clone()));
     // Without them a first pass would see no Job and make one; the name would stop it, but only just.
     context.jobs.ready().await;
     context.pods.ready().await;
 
     let mut listed_once = false;
-    let config = watcher::Config::default().timeout(200);
-    let stream = watcher(api::<RobotImage>(&client, namespace.as_ref()), config)
+    let config = watcher::Config::default().timeout(timeout);
+    let stream = watcher(image_api, config)
         .default_backoff()
         .modify(|image| image.managed_fields_mut().clear())
         .reflect(writer)
@@ -202,6 +213,18 @@ async fn run_scope(
     watches.shutdown().await;
 }
 
+/// A replica that does not lead forgets what it is woken for, so one that begins to lead looks at everything once.
+async fn wake_at_takeover(leadership: Leadership, images: Store<RobotImage>, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>) {
+    loop {
+        leadership.gained().await;
+        for image in images.state() {
+            // The receiver ends with the process only.
+            drop(wake.send(ObjectRef::from_obj(&*image)));
+        }
+        leadership.lost().await;
+    }
+}
+
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that whoever could stop us is gone: that is a stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -209,11 +232,23 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 
 /// One reconcile in a task of its own: neither a panic nor a long wait of it is another object's.
 async fn one(image: Arc<RobotImage>, context: Arc<Context>, images: Store<RobotImage>) -> Action {
+    if !context.leadership.is_leading() {
+        return Action::await_change();
+    }
     let (name, uid) = (full_name(&image), image.uid().unwrap_or_default());
     let started = Instant::now();
     let work = Arc::clone(&context);
     let mut task = tokio::spawn(async move { Box::pin(reconcile(&work, RobotImage::clone(&image))).await });
-    let result = match tokio::time::timeout(DEADLINE, &mut task).await {
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(DEADLINE, &mut task) => ended,
+        // Killed between any two writes it goes on as if nothing had happened, in another process just as in this one.
+        () = context.leadership.lost() => {
+            task.abort();
+            return Action::await_change();
+        }
+    };
+    let result = match ended {
+        Ok(Ok(Err(ReconcileError::Apply(ApplyError::NotLeading { .. })))) => return Action::await_change(),
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(ReconcileError::Panic),
         Err(_) => {

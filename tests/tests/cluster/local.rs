@@ -1,7 +1,7 @@
 //! An operator as a process of this machine, in a namespace of its own: with the rights and the configuration that the chart
 //! gives it, but at our mercy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use robotimage_tests::apiproxy::ApiProxy;
@@ -27,20 +27,30 @@ pub(crate) struct Local {
     pub(crate) user: String,
 }
 
+/// What the chart makes for an operator that serves one namespace and lives in it.
+pub(crate) fn objects(setup: &Setup, namespace: &Namespace, change: &Value) -> Result<Vec<Value>> {
+    let name = namespace.name();
+    let mut values = install::values(setup.bed.book(), &setup.images, &[name])?;
+    merge(
+        &mut values,
+        &json!({
+            "watchNamespaces": [name], "crds": {"install": false}, "rbac": {"userRoles": false},
+            // A killed one would keep its next start waiting for as long as its lease lasts.
+            "leaderElection": {"enabled": false}, "operator": {"replicas": 1},
+        }),
+    );
+    merge(&mut values, change);
+    rendered(setup, name, &values)
+}
+
 impl Local {
     /// Gives the namespace a service account with the chart's own Role, and writes the chart's own configuration, changed by
     /// `change` (a merge patch of the chart's values).
     pub(crate) async fn prepare(setup: &Setup, namespace: &Namespace, change: &Value) -> Result<Self> {
         let name = namespace.name();
-        let mut values = install::values(setup.bed.book(), &setup.images, &[name])?;
-        merge(
-            &mut values,
-            &json!({"watchNamespaces": [name], "crds": {"install": false}, "rbac": {"userRoles": false}}),
-        );
-        merge(&mut values, change);
         let kubectl = Kubectl::within(&setup.bed, name);
         let (mut account, mut config) = (None, None);
-        for object in rendered(setup, name, &values)? {
+        for object in objects(setup, namespace, change)? {
             let kind = object["kind"].as_str().unwrap_or_default();
             if RIGHTS.contains(&kind) {
                 kubectl.apply(&object.to_string())?;
@@ -80,6 +90,24 @@ impl Local {
     pub(crate) fn start(&mut self) -> Result<&OperatorProcess> {
         let process = OperatorProcess::start(self.options.clone())?;
         Ok(self.process.insert(process))
+    }
+
+    /// Its folder: the configuration, and the service account's own kubeconfig, which leads to the API server directly.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.options.folder
+    }
+
+    /// Starts a further replica, by a host name of its own, whose /healthz, /readyz and /metrics are at `listen`.
+    pub(crate) fn replica(&self, host: &str, listen: &str, kubeconfig: Option<&Path>) -> Result<OperatorProcess> {
+        let mut options = self.options.clone();
+        if let Some(kubeconfig) = kubeconfig {
+            kubeconfig.clone_into(&mut options.kubeconfig);
+        }
+        options.folder = options.folder.join(host);
+        options.args.retain(|argument| !argument.starts_with("--listen="));
+        options.args.push(format!("--listen={listen}"));
+        options.env.push(("HOSTNAME".to_owned(), host.to_owned()));
+        OperatorProcess::start(options)
     }
 
     /// The running process.
