@@ -2,7 +2,7 @@
 //!
 //! Invariant: it reads the given kubeconfig and nothing of the user's own configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::bed::Bed;
@@ -58,6 +58,19 @@ impl Kubectl {
         let file = tempfile::NamedTempFile::new().map_err(Error::io("create", "a temporary file"))?;
         std::fs::write(file.path(), yaml).map_err(Error::io("write", file.path()))?;
         self.run(&["apply", "-f", &file.path().display().to_string()])
+    }
+
+    /// The command with a plugin, which is found by its name and takes the namespace itself: `kubectl NAME ... -n NAMESPACE`.
+    pub fn plugin(&self, binary: &Path, args: &[&str]) -> Command {
+        let name = binary.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(process::basics()).env("KUBECONFIG", &self.kubeconfig);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let folder = binary.parent().unwrap_or(Path::new("."));
+        command.env("PATH", format!("{}:{path}", folder.display()));
+        command.arg(name.trim_start_matches("kubectl-")).args(args);
+        command.args(["-n", &self.namespace]);
+        command
     }
 
     /// The command without arguments of its own, to be run in the background (`wait`, `get --watch`).

@@ -31,6 +31,8 @@ pub struct Binaries {
     pub operator: PathBuf,
     /// `robotimage-launcher`, static.
     pub launcher: PathBuf,
+    /// `kubectl-robotimage`.
+    pub plugin: PathBuf,
 }
 
 /// Builds the release binaries of the work tree at `root`, into the cache's target folder; quick when nothing changed.
@@ -47,8 +49,16 @@ pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
         command
     };
     run(
-        "release build of operator and builder",
-        cargo().args(["--release", "-p", "robotimage-builder", "-p", "robotimage-operator"]),
+        "release build of operator, builder and plugin",
+        cargo().args([
+            "--release",
+            "-p",
+            "robotimage-builder",
+            "-p",
+            "robotimage-operator",
+            "-p",
+            "robotimage-kubectl",
+        ]),
     )?;
     // The launcher is PID 1 of images with any base, musl or none included: it must not need a loader.
     run(
@@ -68,6 +78,7 @@ pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
     Ok(Binaries {
         builder: release.join("robotimage"),
         operator: release.join("robotimage-operator"),
+        plugin: release.join("kubectl-robotimage"),
         launcher: target.join("x86_64-unknown-linux-gnu/launcher/robotimage-launcher"),
     })
 }

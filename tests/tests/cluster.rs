@@ -20,6 +20,8 @@ mod happy;
 mod isolation;
 #[path = "cluster/kill.rs"]
 mod kill;
+#[path = "cluster/kubectl.rs"]
+mod kubectl;
 #[path = "cluster/local.rs"]
 mod local;
 #[path = "cluster/objects.rs"]

@@ -143,11 +143,11 @@ pub(crate) enum Error {
         problem: String,
     },
     /// There is nothing to show.
-    #[error("RobotImage {name} has had no build yet: {why}")]
+    #[error("RobotImage {name} has {why}")]
     NoBuild {
         /// Its name.
         name: String,
-        /// How it stands.
+        /// "no build yet", and how it stands.
         why: String,
     },
     /// Nobody reads our output.

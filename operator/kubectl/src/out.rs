@@ -84,6 +84,9 @@ impl Out {
             Self::json(&std::collections::BTreeMap::from([("error", document)])).ok();
             return;
         }
+        if matches!(error, Error::Interrupted) {
+            return self.note("interrupted");
+        }
         self.remark(Tone::Bad, &format!("error: {error}"));
         if let Some(advice) = error.advice() {
             self.remark(Tone::Plain, &format!("  {advice}"));

@@ -191,7 +191,7 @@ fn source(paper: &mut Paper, resource: &Resource) {
             .flatten()
             .map(clean)
             .collect::<Vec<_>>();
-        paper.field("commit of", &said.join(": "));
+        paper.field("last commit", &said.join(": "));
     }
 }
 
