@@ -83,7 +83,11 @@ impl Default for Metrics {
                 "RobotImages by the status of their condition Ready.",
                 &["ready"],
             ),
-            live: gauge("robotimage_builds", "Builds that have not ended, by their phase.", &["state"]),
+            live: gauge(
+                "robotimage_builds",
+                "Builds that have not ended: Pending while something keeps them from starting, else Running.",
+                &["state"],
+            ),
             leader: kept(&registry, leader),
             registry,
         };

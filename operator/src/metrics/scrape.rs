@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus::TextEncoder;
-use robotimage_crds::api::{BuildPhase, RobotImage, condition::READY};
+use robotimage_crds::api::condition::reasons::{BUILDING, CHECKING_SOURCE};
+use robotimage_crds::api::condition::{READY, RECONCILING};
+use robotimage_crds::api::{BuildPhase, RobotImage, RobotImageStatus};
 
 use super::Metrics;
 
@@ -25,17 +28,20 @@ impl Metrics {
         let (mut ready, mut live) = ([0_i64; 3], [0_i64; 2]);
         for image in images {
             let status = image.status.as_ref();
-            let said = status
-                .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == READY))
-                .map_or("Unknown", |condition| condition.status.as_str());
+            let said = condition(status, READY).map_or("Unknown", |condition| condition.status.as_str());
             ready[match said {
                 "True" => 0,
                 "False" => 1,
                 _ => 2,
             }] += 1;
             match status.and_then(|status| status.latest_build.as_ref()).map(|build| build.phase) {
-                Some(BuildPhase::Pending) => live[0] += 1,
-                Some(BuildPhase::Running) => live[1] += 1,
+                // Running only says that there is a Job: what keeps its pod from starting is said by the condition.
+                Some(BuildPhase::Running)
+                    if reason(status, RECONCILING).is_some_and(|reason| [BUILDING, CHECKING_SOURCE].contains(&reason)) =>
+                {
+                    live[1] += 1;
+                }
+                Some(BuildPhase::Pending | BuildPhase::Running) => live[0] += 1,
                 _ => {}
             }
         }
@@ -46,4 +52,12 @@ impl Metrics {
             self.live.with_label_values(&[label]).set(count);
         }
     }
+}
+
+fn condition<'a>(status: Option<&'a RobotImageStatus>, kind: &str) -> Option<&'a Condition> {
+    status?.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+fn reason<'a>(status: Option<&'a RobotImageStatus>, kind: &str) -> Option<&'a str> {
+    condition(status, kind).map(|condition| condition.reason.as_str())
 }

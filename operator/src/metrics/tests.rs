@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use robotimage_crds::api::{BuildPhase, LastFailure, LatestBuild, RobotImage, RobotImageSpec, RobotImageStatus, StepStatus};
 
 use super::Metrics;
@@ -34,6 +34,20 @@ fn build(phase: BuildPhase, plan: Option<&str>, steps: Vec<StepStatus>) -> Robot
         }),
         ..RobotImageStatus::default()
     }
+}
+
+/// A build whose Job is there, and what its resource says that it waits for.
+fn waiting(reason: &str) -> RobotImageStatus {
+    let mut status = build(BuildPhase::Running, None, Vec::new());
+    status.conditions = vec![Condition {
+        type_: "Reconciling".to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message: String::new(),
+        last_transition_time: at(0),
+        observed_generation: None,
+    }];
+    status
 }
 
 fn image(status: Option<RobotImageStatus>) -> Arc<RobotImage> {
@@ -136,13 +150,14 @@ fn what_is_there_is_counted_by_who_leads_alone() {
         vec![
             image(None),
             image(Some(build(BuildPhase::Pending, None, Vec::new()))),
-            image(Some(build(BuildPhase::Running, None, Vec::new()))),
+            image(Some(waiting("Building"))),
+            image(Some(waiting("Unschedulable"))),
         ]
     };
     let leading = [
-        r#"robotimage_builds{state="Pending"} 1"#,
+        r#"robotimage_builds{state="Pending"} 2"#,
         r#"robotimage_builds{state="Running"} 1"#,
-        r#"robotimage_images{ready="Unknown"} 3"#,
+        r#"robotimage_images{ready="Unknown"} 4"#,
         "robotimage_leader 1",
     ];
     assert_eq!(samples(&metrics, images(), true), leading);
