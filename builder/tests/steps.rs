@@ -13,7 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use robotimage_crds::api::{Compression, Platform};
 use robotimage_crds::build::{
-    BuildPlan, BuildReport, Failure, Outcome, PLAN_VARIABLE, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Step, Want,
+    BuildPlan, BuildReport, Failure, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot,
+    PlanSource, Step, Want,
 };
 use support::GitServer;
 
@@ -41,6 +42,7 @@ fn plan(url: &str, seconds: u64) -> BuildPlan {
             file: "robot.yaml".to_owned(),
             task: None,
         },
+        environment: PlanEnvironment::default(),
         image: PlanImage {
             repository: "127.0.0.1:1/robots/a".to_owned(),
             tags: vec!["{{source.short}}".to_owned()],

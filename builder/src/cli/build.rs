@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use robotimage_crds::api::Compression as Codec;
+use robotimage_crds::build::PlanEnvironment;
 use robotimage_crds::reason::Reason;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -270,6 +271,7 @@ pub(super) async fn recipe(
             settings: settings.as_deref(),
             compression,
             compatibility: 1,
+            plan: PlanEnvironment::default(),
         })?;
         Ok(Recipe {
             tree,

@@ -45,8 +45,12 @@ pub struct KeyInputs {
     pub sealed_path: String,
     /// Version of the recipe.
     pub compatibility: u32,
-    /// Number of the refresh period.
+    /// When it was last to be solved anew, in seconds since 1970 UTC; 0 for never.
     pub refresh: u64,
+    /// Digest of the base, where every new base is to get packages of its own. Left out otherwise, so that keys stay what
+    /// they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 /// SHA-256 of the inputs, 64 hexadecimal digits.
@@ -114,8 +118,9 @@ mod tests {
     #[test]
     fn every_field_counts() {
         let text = serde_json::to_value(inputs()).unwrap();
-        let fields = text.as_object().unwrap().len();
-        let changes: [fn(&mut KeyInputs); 17] = [
+        // The base is left out while it says nothing.
+        let fields = text.as_object().unwrap().len() + 1;
+        let changes: [fn(&mut KeyInputs); 18] = [
             |k| k.environment.push('x'),
             |k| k.blueprint.push('x'),
             |k| k.freeze = Some(String::new()),
@@ -133,6 +138,7 @@ mod tests {
             |k| k.sealed_path.push('x'),
             |k| k.compatibility = 2,
             |k| k.refresh = 1,
+            |k| k.base = Some(String::new()),
         ];
         assert_eq!(changes.len(), fields);
         let mut keys = vec![key(&inputs())];

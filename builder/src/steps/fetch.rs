@@ -185,7 +185,7 @@ async fn recipe(
     let settings = context.root.path(paths::PLATFORM);
     let folder = context.root.path(paths::SOURCE);
     let (image, rcc, rcc_home) = (context.plan.image.clone(), chosen.rcc.clone(), chosen.home());
-    let (tree, commit) = (source.tree.clone(), source.commit.clone());
+    let (tree, commit, plan) = (source.tree.clone(), source.commit.clone(), context.plan.environment);
     blocking(move || {
         let environment = prepared.environment(&prepare::EnvironmentInputs {
             context: &folder,
@@ -196,6 +196,7 @@ async fn recipe(
             settings: Some(&settings),
             compression: image.compression,
             compatibility: image.compatibility,
+            plan,
         })?;
         let map = |values: &BTreeMap<String, String>| {
             values

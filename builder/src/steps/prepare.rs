@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use robotimage_crds::api::Compression;
+use robotimage_crds::build::PlanEnvironment;
 use robotimage_crds::reason::Reason;
 use robotimage_layer::Codec;
 use sha2::{Digest as _, Sha256};
@@ -83,6 +84,8 @@ pub struct EnvironmentInputs<'a> {
     pub compression: Compression,
     /// Recipe version of the layers.
     pub compatibility: u32,
+    /// What tells it from another environment of the same files.
+    pub plan: PlanEnvironment,
 }
 
 impl Prepared {
@@ -128,6 +131,8 @@ impl Prepared {
             bytecode: true,
             sealed_path: SEALED_PATH.to_owned(),
             compatibility: inputs.compatibility,
+            refresh: inputs.plan.refresh,
+            base: inputs.plan.of_base.then(|| inputs.base.digest.clone()),
             ..KeyInputs::default()
         };
         let files = environment::key(&of_files);

@@ -52,10 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
   "addressPolicy" $v.addressPolicy
   "requireSecretHosts" $v.requireSecretHosts
   "sourcePolling" $v.sourcePolling
+  "registryPolling" $v.registryPolling
+  "lookupsPerHost" (int64 $v.operator.lookupsPerHost)
   "minInterval" $v.minInterval
   "resources" (dict "requests" (include "robotimage.quantities" $v.builds.resources.requests | fromYaml) "limits" (include "robotimage.quantities" $v.builds.resources.limits | fromYaml) "maxMemory" (toString $v.builds.resources.maxMemory))
   "volumes" (include "robotimage.quantities" $v.builds.volumes | fromYaml)
   "buildTimeout" $v.builds.timeout
+  "buildSlots" (dict "total" (int64 $v.builds.slots.total) "perNamespace" (int64 $v.builds.slots.perNamespace))
   "queueLimit" $v.builds.queueLimit
   "dnsPolicy" $v.builds.dnsPolicy
   "limits" (dict "maxSourceBytes" (int64 $v.builds.limits.maxSourceBytes) "maxSourceEntries" (int64 $v.builds.limits.maxSourceEntries))

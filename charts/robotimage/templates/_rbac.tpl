@@ -32,6 +32,12 @@
   resources: [configmaps]
   resourceNames: [robotimage-platform]
   verbs: [create, patch]
+{{- if .Values.publishTo.enabled }}
+# The ConfigMaps of image.publishTo.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, patch]
+{{- end }}
 # Why a Job has no pod: refusals by quota and admission are told in events alone.
 - apiGroups: [""]
   resources: [events]

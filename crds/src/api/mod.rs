@@ -9,8 +9,8 @@ mod spec;
 mod status;
 
 pub use spec::{
-    BaseSource, Build, Compression, GitRef, GitSource, HistoryLimits, HttpFile, Image, LocalRef, Platform, RccSource, Resources, Robot,
-    RobotImage, RobotImageSpec, Source, Supersede,
+    BaseSource, BaseUpdate, Build, Compression, ConfigMapRef, Environment, GitRef, GitSource, HistoryLimits, HttpFile, Image, LocalRef,
+    Platform, PublishTo, RccSource, Resources, Robot, RobotImage, RobotImageSpec, Source, Supersede,
 };
 pub use status::{
     BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus,

@@ -57,6 +57,10 @@ pub struct RobotImageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub robot: Option<Robot>,
 
+    /// The environment that the robot runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
+
     /// The image to make and where to push it.
     pub image: Image,
 
@@ -151,6 +155,22 @@ pub struct Robot {
     pub task: Option<String>,
 }
 
+/// The environment that the robot runs in.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Environment {
+    /// When its packages are solved anew, so that those which are not pinned become newer: minute, hour, day of the month,
+    /// month and day of the week, in UTC, for example `0 3 * * 1`. Default: only when the environment file changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 9, max = 100),
+        regex(
+            pattern = r"^(\*|[0-5]?[0-9](-[0-5]?[0-9])?)(/[1-9][0-9]?)?(,(\*|[0-5]?[0-9](-[0-5]?[0-9])?)(/[1-9][0-9]?)?)* (\*|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/[1-9][0-9]?)?(,(\*|([01]?[0-9]|2[0-3])(-([01]?[0-9]|2[0-3]))?)(/[1-9][0-9]?)?)* (\*|(0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?)(/[1-9][0-9]?)?(,(\*|(0?[1-9]|[12][0-9]|3[01])(-(0?[1-9]|[12][0-9]|3[01]))?)(/[1-9][0-9]?)?)* (\*|(0?[1-9]|1[0-2])(-(0?[1-9]|1[0-2]))?)(/[1-9][0-9]?)?(,(\*|(0?[1-9]|1[0-2])(-(0?[1-9]|1[0-2]))?)(/[1-9][0-9]?)?)* (\*|[0-7](-[0-7])?)(/[1-9][0-9]?)?(,(\*|[0-7](-[0-7])?)(/[1-9][0-9]?)?)*$"
+        )
+    )]
+    pub refresh: Option<String>,
+}
+
 /// The image and its repository.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -199,6 +219,9 @@ pub struct Image {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 32, "additionalProperties" = serde_json::json!({"type": "string", "maxLength": 512})))]
     pub annotations: Option<BTreeMap<String, String>>,
+    /// Where else the newest image is announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_to: Option<PublishTo>,
     /// Recipe version of the layers, never raised silently. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1))]
@@ -224,6 +247,39 @@ pub struct BaseSource {
     /// Secret of type kubernetes.io/dockerconfigjson to read it with. Default: `image.pullSecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
+    /// What a new digest behind the reference means: Rebase puts the image on the new base, Rebuild installs the packages
+    /// anew as well, Pin keeps the digest of the first image. Default Rebase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<BaseUpdate>,
+}
+
+/// Where the newest image is announced, for tools that cannot read a status.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishTo {
+    /// A ConfigMap of the same namespace with the keys ref, digest and tag. The operator makes it; one that it has not made
+    /// stays as it is.
+    pub config_map: ConfigMapRef,
+}
+
+/// Name of a ConfigMap in the namespace of the RobotImage.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// What a new digest of the base means.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseUpdate {
+    /// The image is put on the new base; environment and code are taken over where they fit.
+    #[default]
+    Rebase,
+    /// The packages are installed anew on the new base.
+    Rebuild,
+    /// The digest of the first image is kept.
+    Pin,
 }
 
 /// Where rcc comes from: an image that holds it, or a file behind a URL with its checksum.

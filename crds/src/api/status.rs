@@ -132,6 +132,10 @@ pub struct Inputs {
     pub rcc_image: Option<String>,
     /// Recipe version of the layers.
     pub compatibility: u32,
+    /// Of base and rcc, those that the operator may not look at without credentials: only a build sees a newer one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub unchecked: Vec<String>,
 }
 
 /// A pushed and verified image.
@@ -201,7 +205,7 @@ pub enum BuildPhase {
 /// Why a build was made.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangeReason {
-    /// Initial, SourceChanged, ConfigChanged, BaseChanged, RccChanged, PlatformChanged, Requested or Retry.
+    /// Initial, SourceChanged, ConfigChanged, BaseChanged, RccChanged, PlatformChanged, Refresh, Requested, ImageMissing or Retry.
     #[serde(rename = "type")]
     pub kind: String,
     /// What it was, in short.

@@ -9,7 +9,7 @@ mod report;
 mod template;
 
 pub use kind::PlanKind;
-pub use plan::{BuildPlan, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Previous, Want};
+pub use plan::{BuildPlan, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Previous, Want};
 pub use report::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, ReportError, Resolved, Step};
 pub use template::{TemplateError, render};
 

@@ -28,6 +28,9 @@ pub struct BuildPlan {
     pub source: PlanSource,
     /// Which robot it is.
     pub robot: PlanRobot,
+    /// Which environment it is.
+    #[serde(default, skip_serializing_if = "PlanEnvironment::is_default")]
+    pub environment: PlanEnvironment,
     /// The image to make.
     pub image: PlanImage,
     /// The image that is there, if any.
@@ -84,6 +87,29 @@ pub struct PlanRobot {
     /// The task, if chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+}
+
+/// What tells this environment from another one of the same files.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanEnvironment {
+    /// Whether it belongs to the base's digest: on another base its packages are installed anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_base: bool,
+    /// When it was last to be solved anew, in seconds since 1970 UTC; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refresh: u64,
+}
+
+impl PlanEnvironment {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The image.
@@ -199,6 +225,10 @@ mod tests {
             robot: PlanRobot {
                 file: "robot.yaml".to_owned(),
                 task: None,
+            },
+            environment: PlanEnvironment {
+                of_base: true,
+                refresh: 1_800_000_000,
             },
             image: PlanImage {
                 repository: "registry.example.com/robots/invoices".to_owned(),

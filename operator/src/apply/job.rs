@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use robotimage_crds::api::{LatestBuild, RobotImage};
-use robotimage_crds::build::Want;
+use robotimage_crds::build::{PlanEnvironment, Want};
 
 use super::plan::plan;
 use super::pod::pod;
@@ -34,6 +34,12 @@ pub struct JobInput<'a> {
     pub build: &'a LatestBuild,
     /// The revision.
     pub want: &'a Want,
+    /// Digest of the base, where the operator knows it.
+    pub base: Option<&'a str>,
+    /// Digest of the image with rcc, where the operator knows it.
+    pub rcc: Option<&'a str>,
+    /// Which environment it is.
+    pub environment: PlanEnvironment,
     /// When the clock of the attempt starts.
     pub now: Timestamp,
 }

@@ -1,7 +1,7 @@
 //! The plan that a build pod gets. Names of Secrets and their contents are not in it.
 
 use robotimage_crds::api::RobotImageStatus;
-use robotimage_crds::build::{BuildPlan, PlanGit, PlanImage, PlanRobot, PlanSource, Previous};
+use robotimage_crds::build::{BuildPlan, PlanGit, PlanImage, PlanRcc, PlanRobot, PlanSource, Previous};
 
 use super::job::JobInput;
 use crate::decide::is_forced;
@@ -32,13 +32,17 @@ pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
             file: settings.robot_file.clone(),
             task: settings.task.clone(),
         },
+        environment: input.environment,
         image: PlanImage {
             repository: image.repository.clone(),
             tags: image.tags.clone(),
             push_secret: image.push_secret.is_some(),
             platform: image.platform,
-            base: image.base.clone(),
-            rcc: image.rcc.clone(),
+            base: at(&image.base, input.base),
+            rcc: match &image.rcc {
+                PlanRcc::Image(image) => PlanRcc::Image(at(image, input.rcc)),
+                PlanRcc::Http(file) => PlanRcc::Http(file.clone()),
+            },
             compression: image.compression,
             user: image.user.clone(),
             labels: image.labels.clone(),
@@ -47,6 +51,14 @@ pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
         },
         previous: previous.filter(|_| !is_forced(input.build)),
         platform: input.platform.plan(&image.repository),
+    }
+}
+
+/// A reference at a digest; one that has a digest keeps it.
+fn at(reference: &str, digest: Option<&str>) -> String {
+    match digest {
+        Some(digest) if !reference.contains('@') => format!("{reference}@{digest}"),
+        _ => reference.to_owned(),
     }
 }
 

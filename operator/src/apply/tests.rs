@@ -1,7 +1,7 @@
 //! The Job, byte for byte, and the demands of Pod Security and of the separation of steps on whatever comes out.
 
 use robotimage_crds::api::LatestBuild;
-use robotimage_crds::build::{BuildPlan, PLAN_VARIABLE, Step, Want};
+use robotimage_crds::build::{BuildPlan, PLAN_VARIABLE, PlanEnvironment, Step, Want};
 use serde_json::{Value, json};
 
 use super::job::{JobInput, job};
@@ -46,6 +46,9 @@ fn build(spec: &Value) -> Value {
         platform: &platform,
         build: &build,
         want: &want,
+        base: None,
+        rcc: None,
+        environment: PlanEnvironment::default(),
         now,
     });
     // What a decision reads back from a Job is what was put in.

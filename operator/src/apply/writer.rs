@@ -222,6 +222,51 @@ impl Writer {
         }
     }
 
+    /// Writes `data` into the ConfigMap `name` beside the resource, which owns it. Answers why it was left as it is, when it is
+    /// somebody else's.
+    pub async fn announce(&self, image: &RobotImage, name: &str, data: &BTreeMap<String, String>) -> Result<Option<String>, ApplyError> {
+        const WHAT: &str = "the ConfigMap of image.publishTo";
+        let (namespace, _) = names(image);
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let mut map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(BTreeMap::from([(labels::MANAGED_BY.to_owned(), labels::MANAGER.to_owned())])),
+                owner_references: image.controller_owner_ref(&()).map(|owner| vec![owner]),
+                ..ObjectMeta::default()
+            },
+            data: Some(data.clone()),
+            ..ConfigMap::default()
+        };
+        let Some(there) = self.within(WHAT, api.get_opt(name)).await? else {
+            let params = PostParams {
+                field_manager: Some(labels::MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            return match self.within(WHAT, api.create(&params, &map)).await {
+                Ok(_) => Ok(None),
+                Err(ApplyError::Api { source, .. }) if already_exists(&source) => Err(ApplyError::Conflict { what: WHAT }),
+                Err(error) => Err(error),
+            };
+        };
+        let owners = there.metadata.owner_references.iter().flatten();
+        if !owners.into_iter().any(|owner| Some(&owner.uid) == image.metadata.uid.as_ref()) {
+            return Ok(Some(format!(
+                "ConfigMap {name}, which image.publishTo names, was not made for this RobotImage and stays as it is; delete it, or choose another name"
+            )));
+        }
+        let has = |(key, value): (&String, &String)| there.data.as_ref().and_then(|data| data.get(key)) == Some(value);
+        if data.iter().all(has) {
+            return Ok(None);
+        }
+        // What was looked at is what is written, and nothing that took its place.
+        (map.metadata.uid, map.metadata.resource_version) = (there.metadata.uid, there.metadata.resource_version);
+        let params = PatchParams::apply(labels::MANAGER).force();
+        self.within(WHAT, api.patch(name, &params, &Patch::Apply(map))).await?;
+        Ok(None)
+    }
+
     /// Tells an event. A failure to do so is logged and changes nothing.
     pub async fn tell(&self, image: &RobotImage, note: &Note) {
         let event = Event {

@@ -47,6 +47,12 @@ pub struct PlatformConfig {
     /// How private sources are polled. Public ones are always asked by the operator.
     #[serde(default)]
     pub source_polling: SourcePolling,
+    /// How bases, rcc images and published images are polled.
+    #[serde(default)]
+    pub registry_polling: RegistryPolling,
+    /// Look-ups of the operator at one git server or registry at the same time. Default 8.
+    #[serde(default = "defaults::lookups_per_host")]
+    pub lookups_per_host: u16,
     /// Shortest polling interval, whatever a resource asks for. Default 10s.
     #[serde(default = "defaults::min_interval")]
     pub min_interval: Period,
@@ -63,6 +69,9 @@ pub struct PlatformConfig {
     /// How long a build pod may wait for a node, a quota or its image before the build counts as failed. Default 10m.
     #[serde(default = "defaults::queue_limit")]
     pub queue_limit: Period,
+    /// Builds at the same time; others are queued.
+    #[serde(default)]
+    pub build_slots: BuildSlots,
     /// `dnsPolicy` of build pods. Default ClusterFirst.
     #[serde(default = "defaults::dns_policy")]
     pub dns_policy: String,
@@ -240,6 +249,28 @@ impl Default for SourcePolling {
     }
 }
 
+/// How the operator polls registries. It asks without credentials; what it may not see so, only builds look at.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RegistryPolling {
+    /// Whether it does. Default true.
+    pub enabled: bool,
+    /// Shortest time between two look-ups of one base or rcc image. Default 5m.
+    pub base_interval: Period,
+    /// Shortest time between two look-ups of a published image, which is made again when it is gone. Default 1h.
+    pub image_interval: Period,
+}
+
+impl Default for RegistryPolling {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            base_interval: Period::seconds(5 * 60),
+            image_interval: Period::seconds(60 * 60),
+        }
+    }
+}
+
 /// Who looks after private sources.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PollingMode {
@@ -250,6 +281,25 @@ pub enum PollingMode {
     Pod,
     /// Nobody: only a change of the spec resolves anew.
     Off,
+}
+
+/// Builds at the same time, those included whose pods wait or end. 0: as many as there are.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct BuildSlots {
+    /// In all namespaces. Default 50.
+    pub total: u32,
+    /// In each namespace. Default 20.
+    pub per_namespace: u32,
+}
+
+impl Default for BuildSlots {
+    fn default() -> Self {
+        Self {
+            total: 50,
+            per_namespace: 20,
+        }
+    }
 }
 
 /// Requests and limits by the names `cpu`, `memory` and `ephemeral-storage`; a name left out keeps its default here.
@@ -360,6 +410,9 @@ mod defaults {
     }
     pub(super) fn min_interval() -> Period {
         Period::seconds(10)
+    }
+    pub(super) fn lookups_per_host() -> u16 {
+        8
     }
     pub(super) fn pod_interval() -> Period {
         Period::seconds(15 * 60)

@@ -9,8 +9,8 @@ mod period;
 mod platform;
 
 pub use file::{
-    AddressPolicyConfig, BaseConfig, EnvironmentCacheConfig, IndexConfig, LeaderElectionConfig, Limits, PlatformConfig, PollingMode,
-    PullPolicy, RccConfig, ResourceDefaults, SourcePolling, VolumeSizes,
+    AddressPolicyConfig, BaseConfig, BuildSlots, EnvironmentCacheConfig, IndexConfig, LeaderElectionConfig, Limits, PlatformConfig,
+    PollingMode, PullPolicy, RccConfig, RegistryPolling, ResourceDefaults, SourcePolling, VolumeSizes,
 };
 pub use network::Network;
 pub use period::Period;

@@ -205,14 +205,18 @@ fn check(config: &PlatformConfig) -> Result<PlanRcc, ConfigError> {
         return Err(bad("caBundle", "caBundleFile is set as well; keep one of the two"));
     }
     robotimage_registry::check_mirrors(&config.registry_mirrors).map_err(|problem| bad("registryMirrors", &problem))?;
-    if config.concurrency == 0 {
-        return Err(bad("concurrency", "it must be at least 1"));
+    for (field, number) in [("concurrency", config.concurrency), ("lookupsPerHost", config.lookups_per_host)] {
+        if number == 0 {
+            return Err(bad(field, "it must be at least 1"));
+        }
     }
     for (field, period) in [
         ("minInterval", config.min_interval),
         ("buildTimeout", config.build_timeout),
         ("queueLimit", config.queue_limit),
         ("sourcePolling.podInterval", config.source_polling.pod_interval),
+        ("registryPolling.baseInterval", config.registry_polling.base_interval),
+        ("registryPolling.imageInterval", config.registry_polling.image_interval),
     ] {
         if period.0.as_millis() < 1000 {
             return Err(bad(field, "it must be at least 1s"));
@@ -314,6 +318,9 @@ mod tests {
         assert_eq!(least.compression, example.compression);
         assert_eq!(least.min_interval, example.min_interval);
         assert_eq!(least.source_polling, example.source_polling);
+        assert_eq!(least.registry_polling, example.registry_polling);
+        assert_eq!(least.build_slots, example.build_slots);
+        assert_eq!(least.lookups_per_host, example.lookups_per_host);
         assert_eq!(least.volumes, example.volumes);
         assert_eq!(least.build_timeout, example.build_timeout);
         assert_eq!(least.queue_limit, example.queue_limit);
@@ -340,6 +347,8 @@ mod tests {
         for (extra, named) in [
             ("surprise: 1\n", "surprise"),
             ("concurrency: 0\n", "concurrency"),
+            ("lookupsPerHost: 0\n", "lookupsPerHost"),
+            ("registryPolling: {baseInterval: 1ms}\n", "registryPolling.baseInterval"),
             ("queueLimit: soon\n", "soon"),
             ("minInterval: 1ms\n", "minInterval"),
             ("dnsPolicy: None\n", "dnsPolicy"),

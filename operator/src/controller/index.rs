@@ -40,6 +40,13 @@ impl<V: Clone + Send + 'static> Index<V> {
         views.get(&owner).map(|views| views.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// UID and namespace of the RobotImages with a view like this.
+    pub(super) fn owners(&self, like: impl Fn(&V) -> bool) -> Vec<(String, String)> {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = views.iter().filter(|(_, views)| views.values().any(&like));
+        found.map(|((namespace, uid), _)| (uid.clone(), namespace.clone())).collect()
+    }
+
     /// Whether the first list is in.
     pub(super) fn is_ready(&self) -> bool {
         *self.ready.borrow()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::observe::{Answer, Refusal, SourceKnowledge};
+use crate::observe::{Announced, Answer, ImageCheck, Refusal, SourceKnowledge};
+use crate::registry::LookupFailure;
 use crate::source::LookupKey;
 
 /// Longest time between two tries of an object whose reconcile fails.
@@ -20,6 +21,9 @@ struct Entry {
     key: Option<LookupKey>,
     answer: Option<Answer>,
     asking: bool,
+    image: Option<ImageCheck>,
+    asking_image: bool,
+    announced: Option<Announced>,
     /// Build id, and why the API server did not take its Job.
     refusal: Option<(String, Refusal)>,
     errors: u32,
@@ -38,6 +42,9 @@ impl Memory {
             key: None,
             answer: None,
             asking: false,
+            image: None,
+            asking_image: false,
+            announced: None,
             refusal: None,
             errors: 0,
         });
@@ -76,6 +83,38 @@ impl Memory {
                 entry.asking = false;
             }
         });
+    }
+
+    /// What is known of the published image, and whether it is being looked for.
+    pub(super) fn image(&self, uid: &str) -> (Option<ImageCheck>, bool) {
+        self.with(uid, |entry| (entry.image.clone(), entry.asking_image))
+    }
+
+    /// Notes that the published image is looked for.
+    pub(super) fn asking_image(&self, uid: &str) {
+        self.with(uid, |entry| entry.asking_image = true);
+    }
+
+    /// Notes whether the image was there; `build` is the number of the last build when it was asked for.
+    pub(super) fn looked_for(&self, uid: &str, build: i64, answer: &Result<(), LookupFailure>) {
+        self.with(uid, |entry| {
+            entry.image = Some(ImageCheck::after(entry.image.as_ref(), build, answer, Timestamp::now()));
+            entry.asking_image = false;
+        });
+    }
+
+    /// What was last written into the ConfigMap that announces the image.
+    pub(super) fn announced(&self, uid: &str) -> Option<Announced> {
+        self.with(uid, |entry| entry.announced.clone())
+    }
+
+    /// Notes what was written into it; answers whether it is refused for another reason than before.
+    pub(super) fn announce(&self, uid: &str, announced: Announced) -> bool {
+        self.with(uid, |entry| {
+            let before = entry.announced.replace(announced);
+            let now = entry.announced.as_ref().and_then(|now| now.refused.as_ref());
+            now.is_some() && before.as_ref().and_then(|before| before.refused.as_ref()) != now
+        })
     }
 
     /// Notes why the Job of this build was not taken.

@@ -5,11 +5,13 @@
 //! in memory only saves work: after a restart the same decisions follow from the API server.
 
 mod asker;
+mod checks;
 mod index;
 mod memory;
 mod random;
 mod reconcile;
 mod run;
+mod slots;
 
 pub use random::process_id;
 pub use run::{Controller, RunError};

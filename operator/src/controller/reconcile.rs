@@ -1,23 +1,28 @@
 //! One object: observe, decide, apply, until there is nothing more to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
+use robotimage_crds::api::condition::{RECONCILING, reasons};
 use robotimage_crds::api::{BuildPhase, RobotImage};
 use tokio::sync::mpsc;
 
+use super::checks::checks;
 use super::index::Index;
 use super::memory::Memory;
 use super::random;
+use super::slots::{Slots, takes_a_slot};
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
-use crate::decide::{Action, Finder, Look, Next, Settings, decide, full_name, look_wish, next_look};
+use crate::decide::{Action, Finder, Look, Next, Note, Settings, decide, full_name, look_wish, next_look};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::observe::{Answer, GatherError, JobView, Observed, PodView, Reader, SourceKnowledge};
+use crate::observe::{Announced, Answer, GatherError, JobView, Known, Observed, PodView, Reader, SourceKnowledge, Turn};
+use crate::registry::Registries;
 use crate::source::{LookupKey, Pool, Question};
 
 /// Writes that one reconcile makes at most; a decision that never rests is a bug that must not spin.
@@ -26,6 +31,8 @@ const ROUNDS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When an object is looked at again whose rounds were used up, or whose Job was refused.
 const SOON: Duration = Duration::from_secs(5);
+/// When an object asks again for a slot that asked before the builds were counted.
+const UNCOUNTED: Duration = Duration::from_secs(1);
 
 /// When an object is looked at again whose namespace is being deleted, should it still be there.
 const TERMINATING: Duration = Duration::from_mins(1);
@@ -68,6 +75,8 @@ pub(super) struct Context {
     pub(super) jobs: Arc<Index<JobView>>,
     pub(super) pods: Arc<Index<PodView>>,
     pub(super) pool: Pool,
+    pub(super) registries: Registries,
+    pub(super) slots: Arc<Slots>,
     pub(super) memory: Arc<Memory>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>,
@@ -78,10 +87,26 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
     // The object comes from a cache. Once a write was made on it, or it was read directly, it is known to be the newest.
     let mut fresh = false;
     for _ in 0..ROUNDS {
-        let observed = observe(context, image).await?;
-        let decision = decide(&observed, &context.platform, Timestamp::now(), random::draw());
+        let mut observed = observe(context, image).await?;
+        let mut decision = decide(&observed, &context.platform, Timestamp::now(), random::draw());
+        if let Some(lane) = decision.wants {
+            match context
+                .slots
+                .ask(&observed.image, lane, queued_since(&observed.image), &context.wake)
+            {
+                Some(Turn::Later) => {}
+                Some(Turn::Now) => {
+                    observed.turn = Turn::Now;
+                    decision = decide(&observed, &context.platform, Timestamp::now(), random::draw());
+                }
+                None => return Ok(Some(UNCOUNTED)),
+            }
+        }
         match decision.next {
-            Next::Rest => return Ok(decision.again),
+            Next::Rest => {
+                leave(context, &observed, decision.wants.is_some());
+                return Ok(decision.again);
+            }
             Next::Write(status) => match context.writer.status(&observed.image, &status).await {
                 Ok(written) => {
                     context.metrics.written(observed.image.status.as_ref(), &status);
@@ -109,6 +134,7 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
                     Err(ReconcileError::Apply(ApplyError::Terminating { .. })) => return Ok(Some(TERMINATING)),
                     other => other?,
                 };
+                leave(context, &observed, decision.wants.is_some());
                 if refused || !created {
                     // A refusal is told by the next decision; what was deleted tells of its end by itself.
                     return Ok(Some(
@@ -120,6 +146,23 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
         }
     }
     Ok(Some(SOON))
+}
+
+/// Since when an object waits for a slot, by its status.
+fn queued_since(image: &RobotImage) -> Timestamp {
+    let conditions = image.status.iter().flat_map(|status| &status.conditions);
+    let mut queued = conditions.filter(|condition| condition.type_ == RECONCILING && condition.reason == reasons::QUEUED);
+    queued
+        .next()
+        .map_or_else(Timestamp::now, |condition| condition.last_transition_time.0)
+}
+
+/// Tells the queue how an object was left.
+fn leave(context: &Context, observed: &Observed, wants: bool) {
+    let image = &observed.image;
+    let takes = takes_a_slot(image, &observed.jobs);
+    let (uid, namespace) = (image.uid().unwrap_or_default(), image.namespace().unwrap_or_default());
+    context.slots.seen(&uid, &namespace, takes, wants);
 }
 
 /// The object as it is now. Another one of the same name is not it.
@@ -134,6 +177,7 @@ async fn newest(context: &Context, image: &RobotImage) -> Result<Option<RobotIma
 async fn observe(context: &Context, image: RobotImage) -> Result<Observed, ReconcileError> {
     let uid = image.uid().unwrap_or_default();
     let source = knowledge(context, &image, &uid).await;
+    let checks = checks(context, &image, &source).await;
     let build = image
         .status
         .as_ref()
@@ -141,7 +185,14 @@ async fn observe(context: &Context, image: RobotImage) -> Result<Observed, Recon
         .map(|build| build.build_id.as_str());
     let refusal = context.memory.refusal(&uid, build);
     let (jobs, pods) = (context.jobs.of(&image), context.pods.of(&image));
-    Ok(context.reader.gather(image, jobs, pods, source, refusal, Timestamp::now()).await?)
+    let known = Known {
+        source,
+        checks,
+        announced: context.memory.announced(&uid),
+        turn: context.slots.turn(&uid),
+        refusal,
+    };
+    Ok(context.reader.gather(image, jobs, pods, known, Timestamp::now()).await?)
 }
 
 /// What is known of the source, asked for when it is due. A slow server is not waited for: its answer wakes the object.
@@ -211,6 +262,7 @@ async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Re
                 tracing::info!(image = full_name(image), job = name, "deleting a Job that is not needed");
                 context.writer.delete_job(&namespace, &name, &uid).await?;
             }
+            Action::Announce { name, data } => announce(context, image, name, data).await?,
             Action::CreateJob(job) => {
                 let build = image
                     .status
@@ -239,6 +291,28 @@ async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Re
         }
     }
     Ok(refused)
+}
+
+/// Writes the image into a ConfigMap; one that may not be written is told once and left.
+async fn announce(context: &Context, image: &RobotImage, name: String, data: BTreeMap<String, String>) -> Result<(), ReconcileError> {
+    let refused = match context.writer.announce(image, &name, &data).await {
+        Ok(refused) => refused,
+        Err(ApplyError::Refused { refusal, .. }) => Some(refusal.message),
+        // Somebody else writes it at this moment.
+        Err(ApplyError::Conflict { .. } | ApplyError::Gone { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let announced = Announced {
+        name,
+        data,
+        at: Timestamp::now(),
+        refused: refused.clone(),
+    };
+    let news = context.memory.announce(&image.uid().unwrap_or_default(), announced);
+    if let Some(message) = refused.filter(|_| news) {
+        context.writer.tell(image, &Note::warning("PublishToRefused", message)).await;
+    }
+    Ok(())
 }
 
 fn log(image: &RobotImage) {

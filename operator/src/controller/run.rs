@@ -20,15 +20,20 @@ use super::asker::ClusterAsker;
 use super::index::Index;
 use super::random;
 use super::reconcile::{Context, ReconcileError, reconcile};
+use super::slots::{Slots, takes_a_slot};
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
 use crate::decide::full_name;
+use crate::hosts::Hosts;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::observe::{JobView, PodView, Reader};
+use crate::registry::{Registries, RegistryInspector};
 use crate::source::{GitClient, Pool};
 use crate::watchdog::Watchdog;
 
+/// Time between two counts of all builds.
+const RECOUNT: Duration = Duration::from_secs(5);
 /// Time for a reconcile as a whole.
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -38,6 +43,9 @@ pub enum RunError {
     /// The client for git servers cannot be made.
     #[error(transparent)]
     Git(#[from] crate::source::SetupError),
+    /// The client for registries cannot be made.
+    #[error("the client for registries cannot be made: {0}")]
+    Registry(#[from] robotimage_registry::Error),
 }
 
 /// One namespace, or all of them: its watches and its objects.
@@ -74,6 +82,10 @@ impl Controller {
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), RunError> {
         let metrics = Arc::new(Metrics::default());
         let git = GitClient::new(Arc::clone(platform))?;
+        let hosts = Arc::new(Hosts::new(platform.config.lookups_per_host.into()));
+        let inspector = RegistryInspector::new(Arc::clone(platform))?;
+        let registries = Registries::new(Arc::new(inspector), Arc::clone(&hosts));
+        let slots = Arc::new(Slots::new(platform.config.build_slots));
         let (all_listed, listed) = watch::channel(0);
         let all_listed = Arc::new(all_listed);
         let mut scopes = Vec::new();
@@ -96,7 +108,9 @@ impl Controller {
                 leadership: leadership.clone(),
                 jobs: Arc::new(Index::new()),
                 pods: Arc::new(Index::new()),
-                pool: Pool::new(Arc::new(asker)),
+                pool: Pool::new(Arc::new(asker), Arc::clone(&hosts)),
+                registries: registries.clone(),
+                slots: Arc::clone(&slots),
                 memory: Arc::default(),
                 metrics: Arc::clone(&metrics),
                 wake,
@@ -124,7 +138,14 @@ impl Controller {
             leadership: leadership.clone(),
             listed,
         };
-        Ok((controller, async move { while tasks.join_next().await.is_some() {} }))
+        let counting = slots.are_limited().then(|| tokio::spawn(controller.clone().count_builds(slots)));
+        let work = async move {
+            while tasks.join_next().await.is_some() {}
+            if let Some(counting) = counting {
+                counting.abort();
+            }
+        };
+        Ok((controller, work))
     }
 
     /// Whether every watch has listed its objects once.
@@ -134,6 +155,30 @@ impl Controller {
                 .scopes
                 .iter()
                 .all(|scope| scope.context.jobs.is_ready() && scope.context.pods.is_ready())
+    }
+
+    /// Counts the builds of all namespaces, again and again, once every watch has listed its objects.
+    async fn count_builds(self, slots: Arc<Slots>) {
+        let mut ticks = tokio::time::interval(RECOUNT);
+        loop {
+            ticks.tick().await;
+            if !self.is_ready() {
+                continue;
+            }
+            let mut all = HashSet::new();
+            let mut running = Vec::new();
+            for scope in self.scopes.iter() {
+                for image in scope.images.state() {
+                    let (uid, namespace) = (image.uid().unwrap_or_default(), image.namespace().unwrap_or_default());
+                    if takes_a_slot(&image, &[]) {
+                        running.push((uid.clone(), namespace));
+                    }
+                    all.insert(uid);
+                }
+                running.extend(scope.context.jobs.owners(|job| job.ended.is_none()));
+            }
+            slots.count(running, &all);
+        }
     }
 
     /// The text of a scrape.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use robotimage_crds::build::Step;
 
 use super::decision::{LONG_STEP, Run};
-use super::schedule::{self, Look, next_look};
+use super::schedule::{self, Look, next_image_look, next_look};
 use super::verdict::Progress;
 
 /// A Job without a pod is asked for its events after this, and again in this rhythm.
@@ -30,6 +30,16 @@ impl Run<'_> {
         {
             times.push(time);
         }
+        let (image, checks) = (&self.observed.image, &self.observed.checks);
+        if !checks.asking {
+            times.extend(schedule::digest_looks(image, &self.settings, &self.observed.source, checks));
+        }
+        if let Look::At(time) = next_image_look(image, &self.settings, &self.observed.source, checks.image.as_ref())
+            && !checks.asking_image
+        {
+            times.push(time);
+        }
+        times.extend(self.announce().1);
         if self.live_build().is_some() {
             times.push(schedule::later(self.now, RESYNC));
             match progress {
@@ -48,7 +58,10 @@ impl Run<'_> {
                 }
                 _ => {}
             }
+        } else if self.wants.is_some() {
+            times.push(schedule::later(self.now, RESYNC));
         } else if !self.settings.suspended {
+            times.extend(schedule::next_refresh(&self.settings, &self.observed.source, self.now));
             times.extend(match &self.status.last_failure {
                 Some(failed) => self.retry_at(failed),
                 None => schedule::next_check(&self.status, &self.settings),

@@ -101,7 +101,7 @@ mod tests {
     /// Everything as large as the operator lets it become: its own cuts of foreign text, and the bounds of the spec.
     fn fullest() -> RobotImageStatus {
         let time = || Time("2026-03-01T10:00:00Z".parse().unwrap());
-        let key = "0".repeat(62);
+        let key = "0".repeat(62 + 2 * 14 + 12);
         let condition = |kind: &str| Condition {
             type_: kind.to_owned(),
             status: "Unknown".to_owned(),
@@ -158,6 +158,7 @@ mod tests {
                 rcc: long(120),
                 rcc_image: Some("0".repeat(71)),
                 compatibility: 1,
+                unchecked: vec!["base".to_owned(), "rcc".to_owned()],
             }),
             latest_image: Some(LatestImage {
                 reference: "r".repeat(327),

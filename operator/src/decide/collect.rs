@@ -239,6 +239,7 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
             rcc: text::line(&format!("{}@{}", fetched.rcc, fetched.rcc_digest), 120),
             rcc_image: Some(text::line(&fetched.rcc_image, 71)).filter(|digest| !digest.is_empty()),
             compatibility: plan.image.compatibility,
+            unchecked: status.inputs.take().map(|inputs| inputs.unchecked).unwrap_or_default(),
         });
     }
     let kept = status

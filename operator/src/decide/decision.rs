@@ -13,16 +13,17 @@ use super::conditions::{self, SourceStand, Stand};
 use super::defaults::{Finder, Settings};
 use super::failure::Terms;
 use super::outcome::{Action, Chance, Decision, Next, Note, whole_seconds};
+use super::queue::Lane;
 use super::request_key::unresolved_key;
 use super::resolution::{Resolution, resolve};
 use super::schedule;
 use super::start::{Start, start};
 use super::verdict::{Progress, progress};
 use super::wishes::Wishes;
-use super::{budget, failure, garbage, history, looping};
+use super::{announce, budget, failure, garbage, history, looping, moving};
 use crate::apply::job::{JobInput, job};
 use crate::config::Platform;
-use crate::observe::Observed;
+use crate::observe::{Observed, Turn};
 use crate::source::SourceFailure;
 
 /// A step that lasts longer is told in the status.
@@ -38,6 +39,7 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
             next: Next::Rest,
             notes: Vec::new(),
             again: None,
+            wants: None,
         };
     }
     let namespace = image.metadata.namespace.as_deref().unwrap_or_default();
@@ -47,7 +49,7 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
     Run {
         observed,
         platform,
-        resolution: resolve(image, &settings, &observed.source, &platform.hash),
+        resolution: resolve(image, &settings, &observed.source, &observed.checks, &platform.hash, now),
         settings,
         wishes: Wishes::of(image),
         now,
@@ -56,6 +58,7 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
         status: image.status.clone().unwrap_or_default(),
         notes: Vec::new(),
         collected: Collected::default(),
+        wants: None,
     }
     .decide()
 }
@@ -85,6 +88,7 @@ fn unknown_source(observed: &Observed, platform: &Platform, now: Timestamp, chan
         next,
         notes: Vec::new(),
         again: None,
+        wants: None,
     }
 }
 
@@ -102,6 +106,8 @@ pub(super) struct Run<'a> {
     pub(super) status: RobotImageStatus,
     pub(super) notes: Vec<Note>,
     pub(super) collected: Collected,
+    /// A build would begin if there were a slot for it.
+    pub(super) wants: Option<Lane>,
 }
 
 impl Run<'_> {
@@ -118,6 +124,7 @@ impl Run<'_> {
         self.record_source();
         self.start(&mut progress);
         self.record_revision();
+        moving::note_unchecked(self.status.inputs.as_mut(), &self.observed.checks);
         let stand = self.stand(progress.as_ref());
         let source = self.source_stand();
         self.tell_poll_failure(&before, source.as_ref());
@@ -130,6 +137,7 @@ impl Run<'_> {
                 next: Next::Write(Box::new(self.status)),
                 notes: self.notes,
                 again,
+                wants: self.wants,
             };
         }
         let actions = self.actions(progress.as_ref());
@@ -138,6 +146,7 @@ impl Run<'_> {
             next,
             notes: Vec::new(),
             again,
+            wants: self.wants,
         }
     }
 
@@ -261,18 +270,16 @@ impl Run<'_> {
             Some(failed) => self.retry_at(failed).is_some_and(|due| due <= self.now),
             None if self.up_to_date(&key) => {
                 self.status.last_failure = None;
-                schedule::next_check(&self.status, &self.settings).is_some_and(|due| due <= self.now)
+                moving::image_is_gone(&self.status, &self.observed.checks)
+                    || schedule::next_check(&self.status, &self.settings).is_some_and(|due| due <= self.now)
             }
             None => true,
         };
         if !wanted || looping::stopped(&self.status) && !forced {
             return;
         }
-        if forced {
-            self.wishes.note_force(&mut self.status);
-            self.status.repeated = None;
-        }
-        if looping::full(&self.status, self.now) {
+        let looping = !forced && looping::full(&self.status, self.now);
+        if looping {
             looping::stop(&mut self.status);
             self.notes
                 .push(Note::warning(Reason::LoopDetected.as_str(), looping::MESSAGE.to_owned()));
@@ -284,9 +291,21 @@ impl Run<'_> {
             key: &key,
             revision: revision.as_ref(),
             forced,
+            gone: moving::image_is_gone(&self.status, &self.observed.checks),
             now: self.now,
             chance: self.chance,
         };
+        if self.observed.turn == Turn::Later {
+            // What it would be says how urgent it is; nothing of it is written.
+            let mut planned = self.status.clone();
+            start(&mut planned, &next);
+            self.wants = planned.latest_build.as_ref().map(|build| Lane::of(&build.reasons));
+            return;
+        }
+        if forced {
+            self.wishes.note_force(&mut self.status);
+            self.status.repeated = None;
+        }
         self.notes.extend(start(&mut self.status, &next));
         if looks {
             self.wishes.note_request(&mut self.status);
@@ -331,20 +350,31 @@ impl Run<'_> {
     /// What the status announces and is not there yet, or there and not wanted.
     fn actions(&self, progress: Option<&Progress>) -> Vec<Action> {
         let mut actions = garbage::collect(&self.status, self.observed, self.now);
+        actions.extend(self.announce().0);
         if let (Some(Progress::Unborn { .. }), Some(build), Resolution::Known { want, .. }) =
             (progress, self.live_build(), &self.resolution)
             && !garbage::others_live(self.observed, &build.job, self.now)
         {
+            let digests = moving::Digests::of(&build.request_key, &self.status, &self.settings, &self.observed.checks);
             let input = JobInput {
                 image: &self.observed.image,
                 settings: &self.settings,
                 platform: self.platform,
                 build,
                 want,
+                base: digests.base.as_deref(),
+                rcc: digests.rcc.as_deref(),
+                environment: moving::environment(&build.request_key, &self.settings),
                 now: self.now,
             };
             actions.push(Action::CreateJob(Box::new(job(&input))));
         }
         actions
+    }
+
+    /// What is to be written into the ConfigMap of publishTo, and else when.
+    pub(super) fn announce(&self) -> (Option<Action>, Option<Timestamp>) {
+        let (image, known) = (self.status.latest_image.as_ref(), self.observed.announced.as_ref());
+        announce::announce(&self.settings, image, known, self.now)
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use robotimage_crds::api::{Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec, Supersede};
+use robotimage_crds::api::{BaseUpdate, Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec, Supersede};
 use robotimage_crds::build::PlanRcc;
 use robotimage_crds::duration;
 
+use super::cron::Cron;
 use crate::config::{Platform, PollingMode};
 use crate::quantity::larger;
 
@@ -26,6 +27,14 @@ pub struct Settings {
     pub suspended: bool,
     /// How often a moving source is looked at.
     pub interval: Duration,
+    /// How often a moving base or rcc image is looked at.
+    pub base_interval: Duration,
+    /// How often a published image is looked for.
+    pub image_interval: Duration,
+    /// When the environment is solved anew.
+    pub refresh: Option<Cron>,
+    /// Whether the operator asks registries at all.
+    pub polls_registries: bool,
     /// The repository.
     pub git: GitSource,
     /// Who finds out the commit.
@@ -71,6 +80,8 @@ pub struct ImageSettings {
     pub platform: ImagePlatform,
     /// Base image.
     pub base: String,
+    /// What a new digest of the base means.
+    pub base_update: BaseUpdate,
     /// Secret to read the base with.
     pub base_secret: Option<String>,
     /// Which rcc.
@@ -85,6 +96,8 @@ pub struct ImageSettings {
     pub labels: BTreeMap<String, String>,
     /// Annotations, unrendered.
     pub annotations: BTreeMap<String, String>,
+    /// The ConfigMap that announces it.
+    pub publish_to: Option<String>,
     /// Recipe version.
     pub compatibility: u32,
 }
@@ -122,6 +135,13 @@ impl Settings {
         Some(Self {
             suspended: spec.suspend.unwrap_or(false),
             interval,
+            base_interval: interval.max(platform.config.registry_polling.base_interval.0),
+            image_interval: interval.max(platform.config.registry_polling.image_interval.0),
+            refresh: spec
+                .environment
+                .as_ref()
+                .and_then(|environment| Cron::parse(environment.refresh.as_deref()?)),
+            polls_registries: platform.config.registry_polling.enabled,
             finder: finder(&git, namespace, interval, platform),
             git,
             path: spec.source.path.clone().unwrap_or_default(),
@@ -146,6 +166,20 @@ impl Settings {
     /// The reference, as the spec has it.
     pub fn reference(&self) -> Option<&GitRef> {
         self.git.reference.as_ref()
+    }
+
+    /// The base, when its digest is looked after: its reference can move, and is wanted to.
+    pub fn moving_base(&self) -> Option<&str> {
+        let image = &self.image;
+        (self.polls_registries && image.base_update != BaseUpdate::Pin && !image.base.contains('@')).then_some(&*image.base)
+    }
+
+    /// The image with rcc, when its digest is looked after.
+    pub fn moving_rcc(&self) -> Option<&str> {
+        match &self.image.rcc {
+            PlanRcc::Image(image) if self.polls_registries && !image.contains('@') => Some(image),
+            PlanRcc::Image(_) | PlanRcc::Http(_) => None,
+        }
     }
 
     /// Secret of the source.
@@ -209,6 +243,7 @@ fn image_settings(spec: &RobotImageSpec, platform: &Platform) -> ImageSettings {
             .and_then(<[_]>::first)
             .copied()
             .unwrap_or(ImagePlatform::LinuxAmd64),
+        base_update: base.update.unwrap_or_default(),
         base: base.image.unwrap_or_else(|| platform.config.base.image.clone()),
         base_secret,
         rcc,
@@ -217,6 +252,7 @@ fn image_settings(spec: &RobotImageSpec, platform: &Platform) -> ImageSettings {
         user: image.user.clone().unwrap_or_else(|| "1000:0".to_owned()),
         labels: image.labels.clone().unwrap_or_default(),
         annotations: image.annotations.clone().unwrap_or_default(),
+        publish_to: image.publish_to.as_ref().map(|target| target.config_map.name.clone()),
         compatibility: image.compatibility.unwrap_or(1),
     }
 }

@@ -5,9 +5,11 @@
 //! status before its Job exists, its result before its Job is deleted, and no action depends on memory.
 
 mod again;
+mod announce;
 mod budget;
 mod collect;
 mod conditions;
+mod cron;
 mod decision;
 mod defaults;
 mod failure;
@@ -15,7 +17,9 @@ mod garbage;
 mod history;
 mod looping;
 mod memory;
+mod moving;
 mod outcome;
+mod queue;
 mod request_key;
 mod resolution;
 mod retry;
@@ -26,12 +30,14 @@ mod supersede;
 mod verdict;
 mod wishes;
 
+pub use cron::Cron;
 pub use decision::decide;
 pub use defaults::{Finder, ImageSettings, Settings};
 pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
+pub use queue::{Lane, Limits, Waiter, next as next_in_queue};
 pub use resolution::known_revision;
-pub use schedule::{Look, next_check, next_look};
+pub use schedule::{Look, next_check, next_digest_look, next_image_look, next_look};
 pub(crate) use start::is_forced;
 pub use verdict::{Failed, Progress, Verdict};
 pub use wishes::look_wish;

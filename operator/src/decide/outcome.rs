@@ -1,10 +1,13 @@
 //! What a decision is made of.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use robotimage_crds::api::RobotImageStatus;
+
+use super::queue::Lane;
 
 /// Randomness for one decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +27,8 @@ pub struct Decision {
     pub notes: Vec<Note>,
     /// When to decide again, if nothing happens before. `None`: when something happens.
     pub again: Option<Duration>,
+    /// A build would begin now if there were a slot for it.
+    pub wants: Option<Lane>,
 }
 
 /// The next step.
@@ -42,6 +47,13 @@ pub enum Next {
 pub enum Action {
     /// Make the live build's Job, and before it the platform's ConfigMap of its namespace.
     CreateJob(Box<Job>),
+    /// Write the image into the ConfigMap of `image.publishTo`.
+    Announce {
+        /// Its name.
+        name: String,
+        /// Its keys.
+        data: BTreeMap<String, String>,
+    },
     /// Delete a Job with its pods.
     DeleteJob {
         /// Its name.
@@ -80,7 +92,7 @@ impl Note {
         }
     }
 
-    pub(super) fn warning(reason: &'static str, message: String) -> Self {
+    pub(crate) fn warning(reason: &'static str, message: String) -> Self {
         Self {
             kind: NoteKind::Warning,
             reason,

@@ -1,11 +1,13 @@
 //! Which revision is meant: from the spec, from the operator's look-ups, from the status, or left to fetch.
 
+use jiff::Timestamp;
 use robotimage_crds::api::{RobotImage, RobotImageStatus};
 use robotimage_crds::build::Want;
 
 use super::defaults::{Finder, Settings};
-use super::request_key::request_key;
-use crate::observe::{Revision, SourceKnowledge};
+use super::moving;
+use super::request_key::{request_key, stem};
+use crate::observe::{Checks, Revision, SourceKnowledge};
 use crate::source::SourceFailure;
 
 /// Name that stands for a commit given by its id.
@@ -32,9 +34,17 @@ pub(super) enum Resolution {
 }
 
 /// What is known of the revision that the spec means.
-pub(super) fn resolve(image: &RobotImage, settings: &Settings, knowledge: &SourceKnowledge, platform_hash: &str) -> Resolution {
+pub(super) fn resolve(
+    image: &RobotImage,
+    settings: &Settings,
+    knowledge: &SourceKnowledge,
+    checks: &Checks,
+    platform_hash: &str,
+    now: Timestamp,
+) -> Resolution {
+    let moving = moving::parts(&image.status.clone().unwrap_or_default(), settings, checks, now);
     let known = |want: Want, revision: Option<Revision>, poll_failure| Resolution::Known {
-        key: request_key(&image.spec, &want, platform_hash),
+        key: moving.complete(request_key(&image.spec, &want, platform_hash)),
         want,
         revision,
         poll_failure,
@@ -69,7 +79,7 @@ pub fn known_revision(image: &RobotImage, platform_hash: &str) -> Option<Revisio
     let status = image.status.as_ref()?;
     let revision = Revision::parse(&status.source.as_ref()?.revision)?;
     let key = request_key(&image.spec, &want_of(&revision), platform_hash);
-    keys(status).any(|known| *known == key).then_some(revision)
+    keys(status).any(|known| stem(known) == key).then_some(revision)
 }
 
 fn keys(status: &RobotImageStatus) -> impl Iterator<Item = &String> {

@@ -13,7 +13,7 @@ use super::outcome::{Note, NoteKind};
 use super::request_key::{differences, unresolved_key};
 use super::resolution::Resolution;
 use super::verdict::Progress;
-use super::{failure, garbage, looping};
+use super::{failure, garbage, looping, moving};
 
 impl Run<'_> {
     /// The row of the table.
@@ -55,6 +55,7 @@ impl Run<'_> {
             Some(failed) if failure::again(failed, attempt, self.settings.retries) => Stand::Retrying(self.settings.retries + 1),
             Some(_) => Stand::Failed,
             None if self.up_to_date(&key) => Stand::UpToDate,
+            None if self.wants.is_some() => Stand::Queued("waits until a build slot is free".to_owned()),
             None => Stand::Resolving,
         }
     }
@@ -78,6 +79,16 @@ impl Run<'_> {
     pub(super) fn source_stand(&self) -> Option<SourceStand> {
         if let Some((reason, message)) = &self.collected.source_failed {
             return Some(SourceStand::Failed(*reason, message.clone()));
+        }
+        if matches!(&self.resolution, Resolution::Known { poll_failure: None, .. }) && !self.settings.suspended {
+            let checks = &self.observed.checks;
+            if let Some((reason, message)) = moving::standing_failure(&self.settings, checks) {
+                return Some(SourceStand::Failed(reason, message));
+            }
+            let before = self.observed.image.status.iter().flat_map(|status| &status.conditions);
+            if moving::failure_stands(&self.settings, checks, before) {
+                return None;
+            }
         }
         let resolved = |revision: &str| {
             if self.settings.finder == (Finder::Fetch { poll: None }) {

@@ -10,10 +10,17 @@ use super::request_key::unresolved_key;
 use super::resolution::known_revision;
 use super::retry::doubled;
 use super::wishes::Wishes;
-use crate::observe::SourceKnowledge;
+use crate::observe::{Check, Checks, ImageCheck, SourceKnowledge};
+use crate::registry::LookupFailure;
 
 /// Longest time between two look-ups that fail.
 const LONGEST: Duration = Duration::from_hours(1);
+/// An image that is said to be gone is asked for again after this.
+const GONE_AGAIN: Duration = Duration::from_mins(1);
+/// Refreshes of one time are begun within this.
+const REFRESH_SPREAD: Duration = Duration::from_mins(1);
+/// Time between two look-ups of what a registry does not show without credentials.
+const REFUSED: Duration = Duration::from_hours(6);
 
 /// When to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,76 @@ pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnow
             Look::At(later(answer.at, jittered(interval, answer.chance).max(asked)))
         }
     }
+}
+
+/// When the digest behind a moving reference is asked for again. `seen_chance` spreads the resources that share one: the
+/// first of them asks, and the others find its answer.
+pub fn next_digest_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnowledge, check: Option<&Check>) -> Look {
+    if settings.suspended {
+        return Look::Never;
+    }
+    let built = image.status.as_ref().is_some_and(|status| status.latest_build.is_some());
+    let Some(check) = check else {
+        // Nothing is known yet: before a first build at once, after a restart some time.
+        let wait = if built {
+            settings.base_interval.mul_f64(knowledge.seen_chance)
+        } else {
+            Duration::ZERO
+        };
+        return Look::At(later(knowledge.seen_at, wait));
+    };
+    let wait = match &check.failure {
+        Some(LookupFailure::Refused { .. }) => REFUSED,
+        failure => {
+            let interval = doubled(settings.base_interval, check.failures, LONGEST.max(settings.base_interval));
+            let asked = failure.as_ref().and_then(LookupFailure::retry_after).unwrap_or_default();
+            interval.max(asked.min(LONGEST))
+        }
+    };
+    Look::At(later(check.at, jittered(wait, knowledge.seen_chance)))
+}
+
+/// When base and rcc are looked at again, as far as they are.
+pub(super) fn digest_looks(
+    image: &RobotImage,
+    settings: &Settings,
+    knowledge: &SourceKnowledge,
+    checks: &Checks,
+) -> impl Iterator<Item = Timestamp> {
+    let look = |check: &Option<Check>| match next_digest_look(image, settings, knowledge, check.as_ref()) {
+        Look::At(time) => Some(time),
+        Look::Never => None,
+    };
+    let base = settings.moving_base().and_then(|_| look(&checks.base));
+    let rcc = settings.moving_rcc().and_then(|_| look(&checks.rcc));
+    [base, rcc].into_iter().flatten()
+}
+
+/// When the published image is looked for again.
+pub fn next_image_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnowledge, check: Option<&ImageCheck>) -> Look {
+    let status = image.status.as_ref();
+    let build = status.and_then(|status| status.latest_build.as_ref());
+    let live = build.is_some_and(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running));
+    if settings.suspended || !settings.polls_registries || live || status.is_none_or(|status| status.latest_image.is_none()) {
+        return Look::Never;
+    }
+    let interval = jittered(settings.image_interval, knowledge.seen_chance);
+    let Some(check) = check else {
+        return Look::At(later(knowledge.seen_at, settings.image_interval.mul_f64(knowledge.seen_chance)));
+    };
+    let asked_since = build.is_none_or(|build| build.number == check.build);
+    let wait = match check {
+        ImageCheck { gone: 1, .. } if asked_since => GONE_AGAIN,
+        ImageCheck { refused: true, .. } => jittered(REFUSED, knowledge.seen_chance).max(interval),
+        _ => interval,
+    };
+    Look::At(later(check.at, wait))
+}
+
+/// When the next refresh is due: resources with one schedule a little apart.
+pub(super) fn next_refresh(settings: &Settings, knowledge: &SourceKnowledge, now: Timestamp) -> Option<Timestamp> {
+    let next = settings.refresh?.next(now)?;
+    Some(later(next, REFRESH_SPREAD.mul_f64(knowledge.seen_chance.clamp(0.0, 1.0))))
 }
 
 /// When a build pod looks for a new revision of a source that the operator does not ask for; `None` for never.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::defaults::Settings;
 use super::outcome::{Chance, Note};
 use super::request_key::differences;
-use super::{failure, history, memory};
+use super::{failure, history, memory, moving};
 use crate::observe::Revision;
 use crate::text;
 
@@ -32,6 +32,8 @@ pub(super) struct Start<'a> {
     pub(super) revision: Option<&'a Revision>,
     /// A person wants it whatever has changed.
     pub(super) forced: bool,
+    /// The image before is gone.
+    pub(super) gone: bool,
     pub(super) now: Timestamp,
     pub(super) chance: Chance,
 }
@@ -56,7 +58,7 @@ pub(super) fn start(status: &mut RobotImageStatus, next: &Start<'_>) -> Vec<Note
         }
         let last = before.as_ref().map_or(0, |build| build.number);
         let number = status.build_counter.unwrap_or_default().max(last) + 1;
-        let mut reasons = reasons(status, before.as_ref(), next.key, next.revision);
+        let mut reasons = reasons(status, before.as_ref(), next.key, next.revision, next.gone);
         if next.forced || before.as_ref().is_some_and(|build| is_owed(status, build)) {
             reasons.push(plain(REQUESTED));
         }
@@ -123,7 +125,13 @@ fn is_owed(status: &RobotImageStatus, build: &LatestBuild) -> bool {
 
 /// Why: that there is no image yet, what differs from the request of the last image (of the last build, while there is none),
 /// or an earlier failure. Empty for a look by a build pod.
-fn reasons(status: &RobotImageStatus, before: Option<&LatestBuild>, key: &str, revision: Option<&Revision>) -> Vec<ChangeReason> {
+fn reasons(
+    status: &RobotImageStatus,
+    before: Option<&LatestBuild>,
+    key: &str,
+    revision: Option<&Revision>,
+    gone: bool,
+) -> Vec<ChangeReason> {
     let mut reasons = Vec::new();
     if status.latest_image.is_none() {
         reasons.push(plain("Initial"));
@@ -131,6 +139,7 @@ fn reasons(status: &RobotImageStatus, before: Option<&LatestBuild>, key: &str, r
     let image = status.latest_image.as_ref().map(|image| image.request_key.as_str());
     if let Some(since) = image.or(before.map(|build| build.request_key.as_str())) {
         reasons.extend(differences(since, key));
+        moving::describe(&mut reasons, status.inputs.as_ref());
         let known = before
             .filter(|build| build.request_key == since)
             .and_then(|build| build.revision.as_deref())
@@ -145,6 +154,9 @@ fn reasons(status: &RobotImageStatus, before: Option<&LatestBuild>, key: &str, r
         .is_some_and(|failure| failure.request_key.as_deref() == Some(key))
     {
         reasons.push(plain(RETRY));
+    }
+    if gone {
+        reasons.push(plain(moving::IMAGE_MISSING));
     }
     reasons
 }

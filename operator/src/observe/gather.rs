@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use robotimage_crds::api::{BuildPhase, RobotImage};
 
-use super::{JobView, Observed, PodView, Refusal, SourceKnowledge, refusal_of_events};
+use super::{JobView, Known, Observed, PodView, Refusal, refusal_of_events};
 use crate::labels;
 
 /// Time for one read.
@@ -61,18 +61,16 @@ impl Reader {
     }
 
     /// Completes what the indexes have: an index may lag behind, and neither a decision that somebody took a Job or pod away
-    /// must be made from one, nor that nothing of the builds before still runs. `refused` is what the API server said when
-    /// the live build's Job was offered to it.
+    /// must be made from one, nor that nothing of the builds before still runs.
     pub async fn gather(
         &self,
         image: RobotImage,
         mut jobs: Vec<JobView>,
         mut pods: Vec<PodView>,
-        source: SourceKnowledge,
-        refused: Option<Refusal>,
+        known: Known,
         now: Timestamp,
     ) -> Result<Observed, GatherError> {
-        let mut refusal = refused;
+        let mut refusal = known.refusal;
         let namespace = image.metadata.namespace.clone().unwrap_or_default();
         let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
         if let Some(build) = build.filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running)) {
@@ -103,7 +101,10 @@ impl Reader {
             image,
             jobs,
             pods,
-            source,
+            source: known.source,
+            checks: known.checks,
+            announced: known.announced,
+            turn: known.turn,
             refusal,
         })
     }

@@ -1,16 +1,20 @@
 //! Look-ups, each made once for everybody who asks the same at the same time.
 //!
 //! Invariant: nobody waits in a reconcile for a slow server longer than it wants: a look-up goes on by itself, its answer is
-//! kept for a moment, and who waited is woken. At most [`AT_ONCE`] are under way.
+//! kept for a moment, and who waited is woken. At most [`AT_ONCE`] are under way, at each host as many as [`Hosts`] allows; a
+//! host that asks to be left alone is, whichever of its repositories was asked for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, FutureExt, Shared};
+use robotimage_crds::reason::Reason;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use super::{Question, SourceFailure};
+use crate::hosts::Hosts;
 use crate::observe::Revision;
 
 /// Look-ups under way at the same time.
@@ -43,6 +47,7 @@ struct Entry {
 /// Look-ups under way, and answers of the last moments.
 pub struct Pool {
     asker: Arc<dyn Asker>,
+    hosts: Arc<Hosts>,
     entries: Mutex<HashMap<LookupKey, Entry>>,
     slots: Arc<Semaphore>,
 }
@@ -54,10 +59,11 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// A pool that asks by `asker`.
-    pub fn new(asker: Arc<dyn Asker>) -> Self {
+    /// A pool that asks by `asker`, as `hosts` allow.
+    pub fn new(asker: Arc<dyn Asker>, hosts: Arc<Hosts>) -> Self {
         Self {
             asker,
+            hosts,
             entries: Mutex::default(),
             slots: Arc::new(Semaphore::new(AT_ONCE)),
         }
@@ -65,7 +71,7 @@ impl Pool {
 
     /// The look-up of this key: a new one, one under way, or one that ended a moment ago. It goes on when the answer is dropped.
     /// `anew`: a new one in any case, because somebody says that the source has changed just now.
-    pub fn ask(&self, key: &LookupKey, anew: bool) -> impl Future<Output = Result<Revision, SourceFailure>> + Send + 'static {
+    pub fn ask(&self, key: &LookupKey, anew: bool) -> impl Future<Output = Result<Revision, SourceFailure>> + Send + 'static + use<> {
         let now = Instant::now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.answer.peek().is_none() || now.duration_since(entry.asked) < FRESH);
@@ -73,10 +79,23 @@ impl Pool {
             entries.remove(key);
         }
         let entry = entries.entry(key.clone()).or_insert_with(|| {
-            let (slots, asking) = (Arc::clone(&self.slots), self.asker.ask(key.clone()));
+            let (slots, hosts) = (Arc::clone(&self.slots), Arc::clone(&self.hosts));
+            let (asking, host) = (self.asker.ask(key.clone()), host_of(&key.question.url));
             let task = tokio::spawn(async move {
+                // First the turn at the host: who waits for a slow one takes no slot from those who ask others.
+                let _turn = hosts.enter(&host).await;
                 let _slot = slots.acquire_owned().await;
-                asking.await
+                if let Some(left) = hosts.closed_for(&host) {
+                    return Err(SourceFailure {
+                        retry_after: Some(left),
+                        ..SourceFailure::new(Reason::SourceUnreachable, format!("{host} asks to be left alone for a while"))
+                    });
+                }
+                let answer = asking.await;
+                if let Some(wish) = answer.as_ref().err().and_then(|failure| failure.retry_after) {
+                    hosts.leave_alone(&host, wish);
+                }
+                answer
             });
             let answer = async move {
                 task.await.unwrap_or_else(|error| {
@@ -85,7 +104,7 @@ impl Pool {
                     } else {
                         "the look-up was ended"
                     };
-                    Err(SourceFailure::new(robotimage_crds::reason::Reason::InternalError, message))
+                    Err(SourceFailure::new(Reason::InternalError, message))
                 })
             };
             Entry {
@@ -97,28 +116,62 @@ impl Pool {
     }
 }
 
+/// `host[:port]` of an address; empty for what is none, which the look-up itself refuses.
+fn host_of(url: &str) -> String {
+    let Ok(url) = Url::parse(url) else {
+        return String::new();
+    };
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
-    /// A mock: counts, and answers when it is let.
-    struct Counting(AtomicU32, Arc<Semaphore>);
+    /// A mock: counts, and answers what it is told when it is let.
+    struct Counting {
+        asked: AtomicU32,
+        gate: Arc<Semaphore>,
+        failure: Option<SourceFailure>,
+    }
 
-    impl Asker for Counting {
+    impl Counting {
+        fn new(failure: Option<SourceFailure>) -> Arc<Self> {
+            Arc::new(Self {
+                asked: AtomicU32::new(0),
+                gate: Arc::new(Semaphore::new(0)),
+                failure,
+            })
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Asker for Arc<Counting> {
         fn ask(&self, _: LookupKey) -> BoxFuture<'static, Result<Revision, SourceFailure>> {
-            self.0.fetch_add(1, Ordering::SeqCst);
-            let gate = Arc::clone(&self.1);
+            let own = Arc::clone(self);
             async move {
-                let _pass = gate.acquire().await;
-                Ok(Revision {
-                    reference: "main".to_owned(),
-                    commit: "a".repeat(40),
-                })
+                own.asked.fetch_add(1, Ordering::SeqCst);
+                let _pass = own.gate.acquire().await;
+                match &own.failure {
+                    Some(failure) => Err(failure.clone()),
+                    None => Ok(Revision {
+                        reference: "main".to_owned(),
+                        commit: "a".repeat(40),
+                    }),
+                }
             }
             .boxed()
         }
+    }
+
+    fn pool(asker: &Arc<Counting>, at_once: usize) -> Pool {
+        Pool::new(Arc::new(Arc::clone(asker)), Arc::new(Hosts::new(at_once)))
     }
 
     fn key(url: &str) -> LookupKey {
@@ -132,21 +185,62 @@ mod tests {
         }
     }
 
+    /// Lets every task come to where it waits.
+    async fn rest() {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     #[tokio::test]
     async fn equal_questions_share_one_look_up() {
-        let gate = Arc::new(Semaphore::new(0));
-        let asker = Arc::new(Counting(AtomicU32::new(0), Arc::clone(&gate)));
-        let pool = Pool::new(Arc::clone(&asker) as Arc<dyn Asker>);
+        let asker = Counting::new(None);
+        let pool = pool(&asker, 8);
         let (first, second, other) = (pool.ask(&key("a"), false), pool.ask(&key("a"), false), pool.ask(&key("b"), false));
-        assert_eq!(asker.0.load(Ordering::SeqCst), 2);
-        gate.add_permits(10);
+        rest().await;
+        assert_eq!(asker.asked(), 2);
+        asker.gate.add_permits(10);
         assert_eq!(first.await, second.await);
         assert!(other.await.is_ok());
         // Just answered: still the same look-up.
         assert!(pool.ask(&key("a"), false).await.is_ok());
-        assert_eq!(asker.0.load(Ordering::SeqCst), 2);
+        assert_eq!(asker.asked(), 2);
         // Unless somebody knows better.
         assert!(pool.ask(&key("a"), true).await.is_ok());
-        assert_eq!(asker.0.load(Ordering::SeqCst), 3);
+        assert_eq!(asker.asked(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_slow_host_holds_up_nobody_else() {
+        let asker = Counting::new(None);
+        let pool = pool(&asker, 2);
+        let slow: Vec<_> = (0..100)
+            .map(|number| pool.ask(&key(&format!("https://slow.example.com/{number}")), false))
+            .collect();
+        rest().await;
+        assert_eq!(asker.asked(), 2);
+        let other = pool.ask(&key("https://other.example.com/a"), false);
+        rest().await;
+        assert_eq!(asker.asked(), 3);
+        asker.gate.add_permits(10);
+        assert!(other.await.is_ok());
+        assert!(futures::future::join_all(slow).await.iter().all(Result::is_ok));
+        assert_eq!(asker.asked(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_wants_to_be_left_alone_is() {
+        let asker = Counting::new(Some(SourceFailure {
+            retry_after: Some(Duration::from_mins(2)),
+            ..SourceFailure::new(Reason::SourceUnreachable, "git.example.com answers 429")
+        }));
+        let pool = pool(&asker, 1);
+        asker.gate.add_permits(10);
+        assert!(pool.ask(&key("https://git.example.com/a"), false).await.is_err());
+        let second = pool.ask(&key("https://git.example.com/b"), false).await.unwrap_err();
+        assert!(second.retry_after.unwrap() > Duration::from_mins(1), "{second:?}");
+        assert_eq!(asker.asked(), 1);
+        assert!(pool.ask(&key("https://git.example.com:8443/a"), false).await.is_err());
+        assert_eq!(asker.asked(), 2, "another port is another server");
     }
 }

@@ -14,8 +14,8 @@ use robotimage_builder::steps::{Facts, Root, digest};
 use robotimage_builder::{environment::SEALED_PATH, robot};
 use robotimage_crds::api::{Compression, Platform};
 use robotimage_crds::build::{
-    BuildPlan, BuildReport, Fetched, Outcome, PLAN_VARIABLE, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Step, Want,
-    paths,
+    BuildPlan, BuildReport, Fetched, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot,
+    PlanSource, Step, Want, paths,
 };
 use robotimage_layer::{Codec, LayerBuilder, WriteOptions};
 use robotimage_registry::{BlobSource, Client, ClientOptions, Credentials, Digest, Repository};
@@ -289,6 +289,7 @@ fn plan(repository: &str, base: &str) -> BuildPlan {
             file: "robot.yaml".to_owned(),
             task: None,
         },
+        environment: PlanEnvironment::default(),
         image: PlanImage {
             repository: repository.to_owned(),
             tags: TAGS.map(str::to_owned).to_vec(),

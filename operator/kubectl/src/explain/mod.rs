@@ -4,7 +4,8 @@ mod platform;
 mod reasoning;
 
 use jiff::Timestamp;
-use robotimage_operator::observe::{JobView, Observed, PodView, SourceKnowledge, refusal_of_events};
+use robotimage_crds::api::condition::reasons;
+use robotimage_operator::observe::{Checks, JobView, Observed, PodView, SourceKnowledge, Turn, refusal_of_events};
 use serde::Serialize;
 
 use crate::arguments::ExplainArguments;
@@ -63,6 +64,9 @@ async fn observe(cluster: &Cluster, resource: &Resource, now: Timestamp) -> Resu
         Some(job) if !pods.iter().any(|pod| pod.owner == job.uid) => refusal_of_events(cluster.events_of(&job.uid).await?),
         _ => None,
     };
+    let conditions = &resource.status.conditions;
+    let queued = conditions.iter().any(|condition| condition.reason == reasons::QUEUED);
+    let turn = if queued { Turn::Later } else { Turn::Now };
     Ok(Observed {
         image: resource.image.clone(),
         jobs,
@@ -73,6 +77,9 @@ async fn observe(cluster: &Cluster, resource: &Resource, now: Timestamp) -> Resu
             answer: None,
             asking: false,
         },
+        checks: Checks::default(),
+        announced: None,
+        turn,
         refusal,
     })
 }

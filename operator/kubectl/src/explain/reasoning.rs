@@ -263,6 +263,12 @@ fn decided(resource: &Resource, observed: &Observed, platform: &Platform, now: T
     // Neither a drawn id nor a jitter is told.
     let chance = Chance { id: [0; 16], unit: 0.5 };
     let decision: Decision = decide(observed, platform, now, chance);
+    if decision.wants.is_some() {
+        return Some(Coming {
+            what: "A build begins as soon as a build slot is free.".to_owned(),
+            at: None,
+        });
+    }
     let what = match decision.next {
         Next::Write(status) => {
             let before = resource.status.latest_build.as_ref().map(|build| (build.number, build.attempt));
@@ -282,19 +288,24 @@ fn decided(resource: &Resource, observed: &Observed, platform: &Platform, now: T
                 _ => return None,
             }
         }
-        Next::Act(actions) => actions.iter().map(action).collect::<Vec<_>>().join(" "),
+        Next::Act(actions) => actions.iter().filter_map(action).collect::<Vec<_>>().join(" "),
         Next::Rest => return None,
     };
-    Some(Coming {
+    (!what.is_empty()).then(|| Coming {
         what: clean(&what),
         at: Some(now),
     })
 }
 
-fn action(action: &Action) -> String {
+fn action(action: &Action) -> Option<String> {
     match action {
-        Action::CreateJob(job) => format!("The operator makes Job {}.", job.metadata.name.as_deref().unwrap_or_default()),
-        Action::DeleteJob { name, .. } => format!("The operator removes Job {name}, which is not needed any more."),
+        Action::CreateJob(job) => Some(format!(
+            "The operator makes Job {}.",
+            job.metadata.name.as_deref().unwrap_or_default()
+        )),
+        Action::DeleteJob { name, .. } => Some(format!("The operator removes Job {name}, which is not needed any more.")),
+        // Only its memory knows when it wrote last.
+        Action::Announce { .. } => None,
     }
 }
 

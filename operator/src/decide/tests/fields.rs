@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::world::{A, World, image, platform};
 use crate::apply::job::{JobInput, job};
-use crate::decide::{Settings, history, next_look};
-use crate::observe::{Answer, Revision, SourceKnowledge};
+use crate::decide::{Settings, history, moving, next_look};
+use crate::observe::{Answer, Checks, Revision, SourceKnowledge};
 
 /// The leaves, as the contract of the API lists them.
 const LEAVES: &str = include_str!("../../../../crds/tests/snapshots/contract__the_fields_of_the_spec_are_these.snap");
@@ -20,6 +20,7 @@ fn full() -> Value {
         "suspend": false,
         "interval": "5m",
         "source": {"git": {"url": "https://git.example.com/a.git", "ref": {"branch": "main"}, "secretRef": {"name": "git"}}, "path": "robots/a"},
+        "environment": {"refresh": "0 3 * * *"},
         "robot": {"file": "robot.yaml", "task": "one"},
         "image": {
             "repository": "registry.example.com/robots/a",
@@ -27,13 +28,14 @@ fn full() -> Value {
             "secretRef": {"name": "push"},
             "pullSecretRef": {"name": "pull"},
             "platforms": ["linux/amd64"],
-            "base": {"image": "base:2", "secretRef": {"name": "base"}},
+            "base": {"image": "base:2", "secretRef": {"name": "base"}, "update": "Rebase"},
             "rcc": {"image": "rcc:2", "secretRef": {"name": "rcc"}},
             "compression": "gzip",
             "user": "1000:0",
             "labels": {"a": "b"},
             "annotations": {"a": "b"},
             "compatibility": 1,
+            "publishTo": {"configMap": {"name": "image"}},
         },
         "build": {"timeout": "30m", "retries": 3, "supersede": "CancelRunning", "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}},
         "history": {"succeeded": 3, "failed": 3},
@@ -65,6 +67,8 @@ fn change(leaf: &str) -> (Value, Value) {
         "spec.history.failed" | "spec.history.succeeded" => json!(1),
         "spec.image.annotations" | "spec.image.labels" => json!({"a": "c"}),
         "spec.image.compatibility" => json!(2),
+        "spec.environment.refresh" => json!("0 4 * * *"),
+        "spec.image.base.update" => json!("Rebuild"),
         "spec.image.compression" => json!("zstd"),
         // There is one platform: that it is named is all that can differ.
         "spec.image.platforms" => Value::Null,
@@ -112,12 +116,21 @@ fn effects(spec: &Value) -> Vec<String> {
         build_id: "0".repeat(32),
         ..LatestBuild::default()
     };
+    let status = RobotImageStatus::default();
+    let awake = Settings {
+        suspended: false,
+        ..settings.clone()
+    };
+    let key = moving::parts(&status, &awake, &Checks::default(), now).complete("a-b-c".to_owned());
     let job = job(&JobInput {
         image: &image,
         settings: &settings,
         platform: &platform,
         build: &build,
         want: &want,
+        base: None,
+        rcc: None,
+        environment: moving::environment(&key, &settings),
         now,
     });
 
@@ -152,6 +165,7 @@ fn effects(spec: &Value) -> Vec<String> {
     };
     history::trim(&mut status, &settings);
 
+    let told = announced(World::with(image.clone(), platform.clone()));
     let mut world = World::with(image, platform);
     world.settle();
     let (row, key) = (
@@ -164,8 +178,19 @@ fn effects(spec: &Value) -> Vec<String> {
         format!("{look:?}"),
         format!("{:?}", status.history),
         row,
+        told,
         after_trouble(world),
     ]
+}
+
+/// Where the image is announced, once there is one.
+fn announced(mut world: World) -> String {
+    world.settle();
+    if world.status().latest_build.is_some() {
+        world.pass(30).succeed(A, 'd', false);
+        world.settle();
+    }
+    world.announced.map(|announced| announced.name).unwrap_or_default()
 }
 
 /// What follows when a build fails while another is wanted: how often it is tried, and what becomes of it.
@@ -199,6 +224,7 @@ fn every_field_of_the_spec_is_read() {
             "spec.history.failed",
             "spec.history.succeeded",
             "spec.image.platforms",
+            "spec.image.publishTo.configMap.name",
         ];
         assert_eq!(before[1] == after[1], of_the_operator.contains(&leaf), "{leaf} and the Job");
     }

@@ -9,8 +9,9 @@ use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
-use super::world::{A, B, World, image, platform, revision, running, waiting};
-use crate::observe::Refusal;
+use super::world::{A, B, World, digest, image, platform, revision, running, waiting};
+use crate::observe::{Refusal, Turn};
+use crate::registry::LookupFailure;
 use crate::source::SourceFailure;
 
 /// One row.
@@ -289,6 +290,33 @@ const ROWS: &[Row] = &[
         happens: |world| {
             world.platform = platform("index: {piprc: again}\n").into();
             world.pass(60).settle();
+        },
+    },
+    Row {
+        name: "21-queued-for-a-slot",
+        state: "waiting for a slot, quota or a queue",
+        event: "the base has a new digest, and all build slots are taken",
+        kstatus: "InProgress",
+        before: World::built,
+        happens: |world| {
+            world.turn = Turn::Later;
+            world.registry[0] = Ok(digest('4'));
+            world.pass(350).settle();
+        },
+    },
+    Row {
+        name: "22-base-check-failed",
+        state: "up to date, one poll or base check failed",
+        event: "the registry of the base does not answer, twice",
+        kstatus: "Current",
+        before: World::built,
+        happens: |world| {
+            world.registry[0] = Err(LookupFailure::failed(
+                Reason::RegistryUnavailable,
+                "registry.example.com does not answer in time",
+            ));
+            world.pass(350).settle();
+            world.pass(650).settle();
         },
     },
 ];

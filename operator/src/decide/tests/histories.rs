@@ -11,10 +11,11 @@ use robotimage_crds::api::BuildPhase;
 use robotimage_crds::build::{Outcome, Step, Want};
 use robotimage_crds::reason::Reason;
 
-use super::world::{World, fetched, revision, running, waiting};
-use crate::decide::request_key::request_key;
+use super::world::{World, digest, fetched, revision, running, waiting};
+use crate::decide::request_key::{request_key, stem};
 use crate::decide::{Action, Next};
 use crate::observe::Revision;
+use crate::registry::LookupFailure;
 use crate::source::SourceFailure;
 
 /// What happens next.
@@ -23,6 +24,8 @@ enum Event {
     Pass(u64),
     Commit(u8),
     ServerFails(bool),
+    BaseMoves(char),
+    RegistryFails(bool),
     EditTask(u8),
     EditInterval,
     Suspend(bool),
@@ -53,6 +56,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (1_u64..2000).prop_map(Event::Pass),
         2 => (0_u8..6).prop_map(Event::Commit),
         1 => any::<bool>().prop_map(Event::ServerFails),
+        1 => prop::sample::select(vec!['1', '4', '5']).prop_map(Event::BaseMoves),
+        1 => any::<bool>().prop_map(Event::RegistryFails),
         1 => (0_u8..3).prop_map(Event::EditTask),
         1 => Just(Event::EditInterval),
         1 => any::<bool>().prop_map(Event::Suspend),
@@ -121,6 +126,16 @@ impl Run {
                     Reason::SourceUnreachable
                 };
                 world.server = Err(SourceFailure::new(reason, "it failed"));
+            }
+            Event::BaseMoves(digit) => world.registry[0] = Ok(digest(*digit)),
+            Event::RegistryFails(refused) => {
+                world.registry[0] = Err(if *refused {
+                    LookupFailure::Refused {
+                        host: "registry.example.com".to_owned(),
+                    }
+                } else {
+                    LookupFailure::failed(Reason::RegistryUnavailable, "it fails")
+                });
             }
             Event::EditTask(task) => world.edit(|spec| spec.robot.get_or_insert_default().task = Some(format!("task {task}"))),
             Event::EditInterval => world.edit(|spec| spec.interval = Some(if spec.interval.is_none() { "1m" } else { "2m" }.to_owned())),
@@ -218,6 +233,7 @@ impl Run {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Announce { .. } => self.world.apply(action),
             Action::CreateJob(ref job) => {
                 let build = self.world.build();
                 assert_eq!(
@@ -303,7 +319,7 @@ impl Run {
                         reference: source.reference,
                     };
                     assert_eq!(
-                        image.request_key,
+                        stem(&image.request_key),
                         request_key(&world.image.spec, &want, &world.platform.hash),
                         "Ready for what was not built"
                     );
@@ -324,6 +340,7 @@ impl Run {
         let commit = "c".repeat(40);
         self.slow_deletion = false;
         self.world.server = Ok(revision(&commit));
+        self.world.registry[0] = Ok(digest('6'));
         if self.world.image.spec.suspend == Some(true) {
             self.world.edit(|spec| spec.suspend = None);
         }
@@ -336,7 +353,12 @@ impl Run {
                 .iter()
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True");
             let idle = !status.conditions.iter().any(|condition| condition.type_ == "Reconciling");
-            if ready && idle && status.source.as_ref().is_some_and(|source| source.revision.ends_with(&commit)) {
+            let newest = status.source.as_ref().is_some_and(|source| source.revision.ends_with(&commit));
+            let on_base = status
+                .inputs
+                .as_ref()
+                .is_some_and(|inputs| inputs.base == format!("base:1@{}", digest('6')));
+            if ready && idle && newest && on_base {
                 let (writes, jobs) = (self.world.writes, self.world.jobs.len());
                 self.world.pass(3600);
                 self.work(usize::MAX);

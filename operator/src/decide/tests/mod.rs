@@ -5,6 +5,7 @@ mod fields;
 mod golden;
 mod histories;
 mod life;
+mod moving;
 mod rows;
 mod wishes;
 mod world;

@@ -263,7 +263,10 @@ fn a_private_source_is_left_to_fetch() {
     assert!(world.row().contains("Reconciling=True/Building"), "{}", world.row());
 
     // Nobody looks.
-    let mut world = World::with(image.clone(), platform("sourcePolling: {mode: Off}\n"));
+    let mut world = World::with(
+        image.clone(),
+        platform("sourcePolling: {mode: Off}\nregistryPolling: {enabled: false}\n"),
+    );
     world.settle();
     world.succeed(A, 'd', false);
     world.settle();
@@ -283,7 +286,7 @@ fn a_private_source_is_left_to_fetch() {
 fn a_commit_by_its_id_is_never_polled() {
     let mut image = image();
     image.spec.source.git.as_mut().unwrap().reference = Some(serde_json::from_value(json!({"commit": A})).unwrap());
-    let mut world = World::with(image, platform(""));
+    let mut world = World::with(image, platform("registryPolling: {enabled: false}\n"));
     world.settle();
     world.succeed(A, 'd', false);
     world.settle();

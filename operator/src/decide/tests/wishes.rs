@@ -278,7 +278,7 @@ fn cancel_ends_the_retries_and_the_look_too_and_waits_for_no_end_of_suspension()
     // Where only build pods look: no look starts a canceled build again.
     let mut image = image();
     image.spec.source.git.as_mut().unwrap().secret_ref = Some(LocalRef { name: "git".to_owned() });
-    let mut world = World::with(image, platform(""));
+    let mut world = World::with(image, platform("registryPolling: {enabled: false}\n"));
     world.settle();
     world.annotate(CANCEL, "1");
     world.settle();

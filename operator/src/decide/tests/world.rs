@@ -13,8 +13,11 @@ use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
 use crate::config::Platform;
-use crate::decide::{Action, Chance, Decision, Look, Next, Note, Settings, decide, look_wish, next_look};
-use crate::observe::{Answer, JobView, Observed, PodView, Refusal, Revision, SourceKnowledge};
+use crate::decide::{
+    Action, Chance, Decision, Look, Next, Note, Settings, decide, look_wish, next_digest_look, next_image_look, next_look,
+};
+use crate::observe::{Announced, Answer, Check, Checks, ImageCheck, JobView, Observed, PodView, Refusal, Revision, SourceKnowledge, Turn};
+use crate::registry::LookupFailure;
 use crate::source::SourceFailure;
 
 pub(super) const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -61,6 +64,19 @@ pub(super) struct World {
     /// The look-up does not end.
     pub(super) slow: bool,
     pub(super) answer: Option<Answer>,
+    /// What the registry says of base and rcc.
+    pub(super) registry: [Result<String, LookupFailure>; 2],
+    /// Look-ups of base and rcc do not end.
+    pub(super) registry_slow: bool,
+    /// Whether there is a slot for a build.
+    pub(super) turn: Turn,
+    /// What was written into the ConfigMap of publishTo.
+    pub(super) announced: Option<Announced>,
+    pub(super) announcements: usize,
+    pub(super) checks: Checks,
+    pub(super) digest_looks: usize,
+    /// What the registry says of the published image.
+    pub(super) published: Result<(), LookupFailure>,
     pub(super) refusal: Option<Refusal>,
     pub(super) notes: Vec<Note>,
     pub(super) writes: usize,
@@ -88,6 +104,14 @@ impl World {
             server: Ok(revision(A)),
             slow: false,
             answer: None,
+            registry: [Ok(digest('1')), Ok(digest('3'))],
+            registry_slow: false,
+            turn: Turn::Now,
+            announced: None,
+            announcements: 0,
+            checks: Checks::default(),
+            digest_looks: 0,
+            published: Ok(()),
             refusal: None,
             notes: Vec::new(),
             writes: 0,
@@ -128,6 +152,52 @@ impl World {
         }
     }
 
+    fn look_at_registry(&mut self) {
+        let settings = Settings::of(&self.image.spec, "finance", &self.platform).expect("a source");
+        let knowledge = self.knowledge();
+        let (base, rcc) = (settings.moving_base().is_some(), settings.moving_rcc().is_some());
+        self.checks.asking = self.registry_slow;
+        let checks = [(base, &mut self.checks.base), (rcc, &mut self.checks.rcc)];
+        for ((moving, check), answer) in checks.into_iter().zip(&self.registry) {
+            let look = next_digest_look(&self.image, &settings, &knowledge, check.as_ref());
+            if !moving || self.registry_slow || !matches!(look, Look::At(time) if time <= self.now) {
+                continue;
+            }
+            self.digest_looks += 1;
+            let before = check.take();
+            *check = Some(Check {
+                at: self.now,
+                failures: answer
+                    .as_ref()
+                    .err()
+                    .map_or(0, |_| before.as_ref().map_or(0, |check| check.failures) + 1),
+                digest: answer.clone().ok().or(before.and_then(|check| check.digest)),
+                failure: answer.clone().err(),
+            });
+        }
+    }
+
+    fn look_for_image(&mut self) {
+        let settings = Settings::of(&self.image.spec, "finance", &self.platform).expect("a source");
+        let before = self.checks.image.take();
+        let look = next_image_look(&self.image, &settings, &self.knowledge(), before.as_ref());
+        let number = self.status().latest_build.map_or(0, |build| build.number);
+        self.checks.image = if matches!(look, Look::At(time) if time <= self.now) {
+            Some(ImageCheck::after(before.as_ref(), number, &self.published, self.now))
+        } else {
+            before
+        };
+    }
+
+    /// The digest of the base that the live build's pod takes.
+    fn taken_base(&self) -> String {
+        let name = self.build().job;
+        let job = self.jobs.iter().find(|job| job.metadata.name.as_ref() == Some(&name));
+        let plan = job.and_then(|job| JobView::of(job).plan);
+        let told = plan.and_then(|plan| plan.image.base.split_once('@').map(|(_, digest)| digest.to_owned()));
+        told.or_else(|| self.registry[0].clone().ok()).unwrap_or_else(|| digest('1'))
+    }
+
     fn knowledge(&self) -> SourceKnowledge {
         SourceKnowledge {
             seen_at: self.seen,
@@ -139,11 +209,16 @@ impl World {
 
     pub(super) fn observe(&mut self) -> Observed {
         self.look_up();
+        self.look_at_registry();
+        self.look_for_image();
         Observed {
             image: self.image.clone(),
             jobs: self.jobs.iter().map(JobView::of).collect(),
             pods: self.pods.iter().map(PodView::of).collect(),
             source: self.knowledge(),
+            checks: self.checks.clone(),
+            announced: self.announced.clone(),
+            turn: self.turn,
             refusal: self.refusal.clone(),
         }
     }
@@ -179,6 +254,15 @@ impl World {
 
     pub(super) fn apply(&mut self, action: Action) {
         match action {
+            Action::Announce { name, data } => {
+                self.announcements += 1;
+                self.announced = Some(Announced {
+                    name,
+                    data,
+                    at: self.now,
+                    refused: None,
+                });
+            }
             Action::CreateJob(job) => {
                 let name = job.metadata.name.clone();
                 if self.jobs.iter().all(|old| old.metadata.name != name) {
@@ -216,6 +300,8 @@ impl World {
     /// The operator is killed and started again.
     pub(super) fn restart(&mut self) {
         self.answer = None;
+        self.checks = Checks::default();
+        self.announced = None;
         self.refusal = None;
         self.seen = self.now;
     }
@@ -298,6 +384,7 @@ impl World {
         let fetched = Fetched {
             noop,
             plan,
+            base: self.taken_base(),
             ..fetched(commit)
         };
         let published = Published {
@@ -380,6 +467,11 @@ impl World {
         world.settle();
         world
     }
+}
+
+/// A digest of one digit.
+pub(super) fn digest(digit: char) -> String {
+    format!("sha256:{}", String::from(digit).repeat(64))
 }
 
 pub(super) fn revision(commit: &str) -> Revision {

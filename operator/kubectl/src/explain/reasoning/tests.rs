@@ -1,6 +1,6 @@
 //! Explanations of the rows of the table, with the operator's configuration known and not.
 
-use robotimage_operator::observe::SourceKnowledge;
+use robotimage_operator::observe::{Checks, SourceKnowledge, Turn};
 use serde_json::{Value, json};
 
 use super::*;
@@ -31,6 +31,9 @@ fn facts(status: &Value, spec: &Value, known: bool) -> Facts {
             answer: None,
             asking: false,
         },
+        checks: Checks::default(),
+        announced: None,
+        turn: Turn::Now,
         refusal: None,
     };
     Facts {
