@@ -21,7 +21,7 @@ demo: prerequisites ## a robot goes from git to a running image on a real cluste
 	@$(TESTBED) demo
 
 ##@ Check it
-.PHONY: test lint unit suites campaign fuzz
+.PHONY: test lint unit suites campaign simulate fuzz
 test: prerequisites lint unit suites ## everything: lint, unit and contract tests, suites against the real parts
 lint: chart-drift crds-drift ## formatting, clippy without a warning, generated files, the chart
 	$(CARGO) fmt --all --check
@@ -33,6 +33,9 @@ suites: parts ## the suites that need real parts; `make suites ONLY=name` runs t
 	@scripts/suites $(ONLY)
 campaign: parts ## 1000 pushes over connections that break; ROBOTIMAGE_PUSHES=n, ROBOTIMAGE_SEED=s and ROBOTIMAGE_PUSH=i repeat
 	ROBOTIMAGE_PUSHES=$${ROBOTIMAGE_PUSHES:-1000} $(CARGO) test --locked --package robotimage-tests --test registry a_campaign -- --ignored --nocapture
+simulate: ## 100000 random histories of the operator's decision; ROBOTIMAGE_HISTORIES=n, ROBOTIMAGE_SEED=s repeat
+	ROBOTIMAGE_HISTORIES=$${ROBOTIMAGE_HISTORIES:-100000} ROBOTIMAGE_SEED=$${ROBOTIMAGE_SEED:-$$(date +%s)} \
+	  $(CARGO) test --release --locked --package robotimage-operator --lib whatever_happens -- --nocapture
 fuzz: ## every fuzz target for MINUTES=10, JOBS=2 at a time; ONLY="target target"; fails when one finds something
 	@scripts/fuzz $(ONLY)
 

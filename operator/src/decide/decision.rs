@@ -118,6 +118,8 @@ impl Run<'_> {
         }
         self.status.observed_generation = Some(self.generation);
         let mut progress = self.follow();
+        let failed = |build: &LatestBuild| build.phase == BuildPhase::Failed;
+        let waited = self.status.latest_build.as_ref().is_some_and(failed).then(|| self.status.clone());
         self.cancel(&mut progress);
         self.supersede(&mut progress);
         self.hear(progress.as_ref());
@@ -129,6 +131,9 @@ impl Run<'_> {
         let source = self.source_stand();
         self.tell_poll_failure(&before, source.as_ref());
         conditions::write(&mut self.status, &before.conditions, &stand, source, self.generation, self.now);
+        if let Some(waited) = waited {
+            history::close(&mut self.status, &waited, self.now);
+        }
         history::trim(&mut self.status, &self.settings);
         budget::fit(&mut self.status);
         let again = self.again(progress.as_ref());

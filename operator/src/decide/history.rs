@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use robotimage_crds::api::{HistoryEntry, LatestBuild, RobotImageStatus};
+use robotimage_crds::api::{BuildPhase, HistoryEntry, LatestBuild, RobotImageStatus};
 use robotimage_crds::duration;
 
 use super::defaults::Settings;
+use super::failure;
 use crate::observe::Revision;
 
 /// Outcome of a build that made an image.
@@ -28,6 +29,23 @@ pub(super) fn add(status: &mut RobotImageStatus, build: &LatestBuild, outcome: &
     };
     status.history.insert(0, entry);
     status.history.sort_by_key(|entry| std::cmp::Reverse(entry.number));
+}
+
+/// A build that was to be tried again, and is given up for another or for nothing, has come to its end: it is told like the
+/// others. `waited` is the status in which it waited for that.
+pub(super) fn close(status: &mut RobotImageStatus, waited: &RobotImageStatus, now: Timestamp) {
+    let Some(build) = waited.latest_build.as_ref().filter(|build| build.phase == BuildPhase::Failed) else {
+        return;
+    };
+    let stands = |status: &RobotImageStatus| {
+        let failed = failure::standing(status, &build.request_key, build.generation);
+        failed.filter(|failed| failed.retryable).map(|failed| failed.reason.clone())
+    };
+    let waits = status.latest_build.as_ref().is_some_and(|latest| latest.number == build.number) && stands(status).is_some();
+    let told = status.history.iter().any(|entry| entry.number == build.number);
+    if let Some(reason) = stands(waited).filter(|_| !waits && !told) {
+        add(status, build, &reason, None, now);
+    }
 }
 
 /// Drops what is beyond the limits.

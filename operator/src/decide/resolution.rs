@@ -7,7 +7,7 @@ use robotimage_crds::build::Want;
 use super::defaults::{Finder, Settings};
 use super::moving;
 use super::request_key::{request_key, stem};
-use crate::observe::{Checks, Revision, SourceKnowledge};
+use crate::observe::{Answer, Checks, Revision, SourceKnowledge};
 use crate::source::SourceFailure;
 
 /// Name that stands for a commit given by its id.
@@ -59,7 +59,11 @@ pub(super) fn resolve(
         }
         Finder::Fetch { .. } => known(Want::Reference(settings.reference().cloned()), None, None),
         Finder::Operator => {
-            let failure = match knowledge.answer.as_ref().map(|answer| &answer.result) {
+            let answer = knowledge
+                .answer
+                .as_ref()
+                .filter(|answer| !is_outdated(image, answer, platform_hash));
+            let failure = match answer.map(|answer| &answer.result) {
                 Some(Ok(revision)) => return known(want_of(revision), Some(revision.clone()), None),
                 Some(Err(failure)) => Some(failure.clone()),
                 None => None,
@@ -80,6 +84,18 @@ pub fn known_revision(image: &RobotImage, platform_hash: &str) -> Option<Revisio
     let revision = Revision::parse(&status.source.as_ref()?.revision)?;
     let key = request_key(&image.spec, &want_of(&revision), platform_hash);
     keys(status).any(|known| stem(known) == key).then_some(revision)
+}
+
+/// Whether another operator has found another revision since this answer, and builds it: the answer stands for nothing then.
+/// Without this, two that lead at once would undo each other's work until their next polls.
+pub(super) fn is_outdated(image: &RobotImage, answer: &Answer, platform_hash: &str) -> bool {
+    let (Ok(found), Some(known)) = (&answer.result, known_revision(image, platform_hash)) else {
+        return false;
+    };
+    let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
+    let since = build.filter(|build| build.revision.as_deref() == Some(&known.to_string()));
+    let begun = since.and_then(|build| build.started_at.as_ref());
+    known != *found && begun.is_some_and(|begun| begun.0 > answer.at)
 }
 
 fn keys(status: &RobotImageStatus) -> impl Iterator<Item = &String> {

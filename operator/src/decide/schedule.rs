@@ -7,7 +7,7 @@ use robotimage_crds::api::{BuildPhase, RobotImage, RobotImageStatus};
 
 use super::defaults::{Finder, Settings};
 use super::request_key::unresolved_key;
-use super::resolution::known_revision;
+use super::resolution::{is_outdated, known_revision};
 use super::retry::doubled;
 use super::wishes::Wishes;
 use crate::observe::{Check, Checks, ImageCheck, SourceKnowledge};
@@ -21,6 +21,9 @@ const GONE_AGAIN: Duration = Duration::from_mins(1);
 const REFRESH_SPREAD: Duration = Duration::from_mins(1);
 /// Time between two look-ups of what a registry does not show without credentials.
 const REFUSED: Duration = Duration::from_hours(6);
+
+/// Shortest time between two look-ups where another operator has found something newer than the first.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// When to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,9 @@ pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnow
             Look::At(later(knowledge.seen_at, settings.interval.mul_f64(knowledge.seen_chance)))
         }
         None => Look::At(now),
+        // The clock was set back: nobody knows how old it is.
+        Some(answer) if answer.at > now => Look::At(now),
+        Some(answer) if is_outdated(image, answer, platform_hash) => Look::At(later(answer.at, AGAIN)),
         Some(answer) if answer.result.is_err() && answer.generation != generation => Look::At(now),
         Some(answer) => {
             let interval = doubled(settings.interval, answer.failures, LONGEST.max(settings.interval));

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::defaults::Settings;
 use super::outcome::{Chance, Note};
 use super::request_key::differences;
-use super::{failure, history, memory, moving};
+use super::{failure, memory, moving};
 use crate::observe::Revision;
 use crate::text;
 
@@ -53,9 +53,6 @@ pub(super) fn start(status: &mut RobotImageStatus, next: &Start<'_>) -> Vec<Note
     let (number, attempt, reasons) = if let Some(build) = retried {
         (build.number, build.attempt + 1, build.reasons.clone())
     } else {
-        if let Some(build) = before.as_ref().filter(|build| build.phase == BuildPhase::Failed) {
-            close(status, build, next);
-        }
         let last = before.as_ref().map_or(0, |build| build.number);
         let number = status.build_counter.unwrap_or_default().max(last) + 1;
         let mut reasons = reasons(status, before.as_ref(), next.key, next.revision, next.gone);
@@ -103,17 +100,6 @@ fn memory(before: &LatestBuild, failed: Option<&LastFailure>, next: &Start<'_>) 
         None
     };
     grown.or_else(|| before.memory.clone())
-}
-
-/// A build that was to be tried again, and gives way to another instead, has come to its end: it is told like the others.
-fn close(status: &mut RobotImageStatus, build: &LatestBuild, next: &Start<'_>) {
-    let told = status.history.iter().any(|entry| entry.number == build.number);
-    let planned = failure::standing(status, &build.request_key, build.generation)
-        .filter(|failed| !told && failure::again(failed, build.attempt, next.settings.retries))
-        .map(|failed| failed.reason.clone());
-    if let Some(reason) = planned {
-        history::add(status, build, &reason, None, next.now);
-    }
 }
 
 /// A forced build that came to no end is still owed, unless a person has ended it.

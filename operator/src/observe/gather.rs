@@ -16,6 +16,8 @@ use crate::labels;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// A Job without a pod, or a pod without a started container, for so long is asked for its events.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+/// A pod that has not started for so long is read anew each time.
+const LONG: SignedDuration = SignedDuration::from_secs(60);
 
 /// The API server could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -83,20 +85,15 @@ impl Reader {
                 }
             }
             if let Some(job) = jobs.iter().find(|job| job.name == build.job) {
-                let waited = |since: Option<Timestamp>| since.is_none_or(|since| now.duration_since(since) >= PATIENCE);
-                match pods.iter().find(|pod| pod.owner == job.uid && !pod.ended(now)) {
-                    Some(pod) if !pod.started() && pod.refusal.is_none() && waited(pod.created) => {
-                        refusal = self.refusal(&namespace, &pod.uid).await?;
-                    }
-                    None if pods.iter().any(|pod| pod.owner == job.uid) => {}
-                    None if job.ended.is_some() || job.deleting => pods.extend(self.pods(&namespace, &image).await?),
-                    None if waited(job.created) => refusal = self.refusal(&namespace, &job.uid).await?,
-                    Some(_) | None => {}
+                if is_doubtful(job, &pods, now) {
+                    pods = self.pods(&namespace, &image).await?;
+                }
+                if let Some(uid) = is_silent(job, &pods, now) {
+                    refusal = self.refusal(&namespace, &uid).await?;
                 }
             }
         }
         pods.sort_by_key(|pod| pod.created);
-        pods.dedup_by(|a, b| a.name == b.name);
         Ok(Observed {
             image,
             jobs,
@@ -128,6 +125,32 @@ impl Reader {
         let events = within("the events of the build", api.list(&list)).await?;
         Ok(refusal_of_events(events.items))
     }
+}
+
+/// Whether what an index says of the pods of a live build's Job must be read anew, because a build may be given up for it: there
+/// is none, its node does not answer, or it has not started for long.
+pub(crate) fn is_doubtful(job: &JobView, pods: &[PodView], now: Timestamp) -> bool {
+    let mut own = pods.iter().filter(|pod| pod.owner == job.uid).peekable();
+    if own.peek().is_none() {
+        return job.ended.is_some() || job.deleting || has_waited(job.created, PATIENCE, now);
+    }
+    own.any(|pod| pod.lost(now) || !pod.started() && has_waited(pod.created, LONG, now))
+}
+
+/// UID of what only its events explain: the Job, when it has no pod; its pod, when it does not start and does not say why.
+fn is_silent(job: &JobView, pods: &[PodView], now: Timestamp) -> Option<String> {
+    let mut own = pods.iter().filter(|pod| pod.owner == job.uid).peekable();
+    if own.peek().is_none() {
+        let silent = job.ended.is_none() && !job.deleting && has_waited(job.created, PATIENCE, now);
+        return silent.then(|| job.uid.clone());
+    }
+    let pod = own.find(|pod| !pod.ended(now))?;
+    let silent = !pod.started() && pod.refusal.is_none() && has_waited(pod.created, PATIENCE, now);
+    silent.then(|| pod.uid.clone())
+}
+
+fn has_waited(since: Option<Timestamp>, patience: SignedDuration, now: Timestamp) -> bool {
+    since.is_none_or(|since| now.duration_since(since) >= patience)
 }
 
 /// Everything that we made for this resource. As the API server has it now: no version is named.

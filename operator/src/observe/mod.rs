@@ -13,6 +13,8 @@ mod source;
 
 pub use announced::Announced;
 pub use event::refusal_of_events;
+#[cfg(test)]
+pub(crate) use gather::is_doubtful;
 pub use gather::{GatherError, Reader};
 pub use job::JobView;
 pub use pod::{ContainerState, ContainerView, PodView, Refusal};

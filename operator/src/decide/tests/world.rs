@@ -344,7 +344,7 @@ impl World {
         status["containerStatuses"] = json!([container("publish", &publish)]);
         let pod = serde_json::from_value(json!({
             "metadata": {
-                "name": "pod", "namespace": "finance", "creationTimestamp": self.now,
+                "name": format!("pod-{uid}"), "namespace": "finance", "creationTimestamp": self.now,
                 "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": uid, "controller": true}],
             },
             "status": status,

@@ -1,0 +1,412 @@
+//! The model: an API server with versions, what people and pods do to it, and two leaders that work on it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use robotimage_crds::api::{BuildPhase, LocalRef, annotation};
+use robotimage_crds::build::Want;
+use robotimage_crds::reason::Reason;
+use serde_json::json;
+
+use super::super::world::{World, ended, image, platform, revision, running, waiting};
+use super::event::{Event, Wish};
+use super::invariant::{CONVERGES, NO_LOOP, NO_LOSS, ONE_BUILD, Seen, Violation, holds};
+use super::leader::Leader;
+use super::mutation::Mutation;
+use crate::decide::{Action, Chance, Next};
+use crate::observe::{JobView, Refusal};
+use crate::source::SourceFailure;
+
+/// Calls after which a leader that does not rest is said never to.
+const ENDLESS: usize = 30;
+/// Builds that may be made after faults have stopped: what was queued, what was forced, what failed, and the newest.
+const BUILDS: i64 = 8;
+
+pub(super) struct Simulation {
+    world: World,
+    leaders: [Leader; 2],
+    mutation: Mutation,
+    seen: Seen,
+    version: u64,
+    draws: u64,
+    slow_deletion: bool,
+    quota: bool,
+    writes: usize,
+    /// Only build pods see the source.
+    private: bool,
+}
+
+impl Simulation {
+    pub(super) fn new(private: bool, mutation: Mutation) -> Self {
+        let mut image = image();
+        if private {
+            image.spec.source.git.as_mut().expect("git").secret_ref = Some(LocalRef { name: "git".to_owned() });
+        }
+        let world = World::with(image, platform(""));
+        Self {
+            leaders: [Leader::new(&world), Leader::new(&world)],
+            world,
+            mutation,
+            seen: Seen::default(),
+            version: 0,
+            draws: 0,
+            slow_deletion: false,
+            quota: false,
+            writes: 0,
+            private,
+        }
+    }
+
+    /// A whole history, and what follows when everything works again.
+    pub(super) fn run(private: bool, events: &[Event], mutation: Mutation) -> Result<(), Violation> {
+        let mut simulation = Self::new(private, mutation);
+        for event in events {
+            simulation.happen(event)?;
+        }
+        simulation.converge()
+    }
+
+    /// The resource has changed.
+    fn changed(&mut self) {
+        self.version += 1;
+        self.world.image.metadata.resource_version = Some(self.version.to_string());
+    }
+
+    fn happen(&mut self, event: &Event) -> Result<(), Violation> {
+        let world = &mut self.world;
+        match event {
+            Event::Pass(seconds) => drop(world.pass(*seconds)),
+            Event::Commit(number) => world.server = Ok(revision(&format!("{number:040x}"))),
+            Event::ServerFails(for_good) => {
+                let reason = if *for_good {
+                    Reason::GitRevisionNotFound
+                } else {
+                    Reason::SourceUnreachable
+                };
+                world.server = Err(SourceFailure::new(reason, "it failed"));
+            }
+            Event::Platform(number) => {
+                world.platform = platform(&format!("index: {{piprc: x{number}}}\n")).into();
+                // A change of the configuration is a restart.
+                self.leaders.iter_mut().for_each(|leader| leader.restart(world));
+            }
+            Event::Quota(full) => self.quota = *full,
+            Event::SlowDeletion(slow) => self.slow_deletion = *slow,
+            Event::Reap => self.reap(),
+            Event::Restart(leader) => self.leaders[*leader].restart(world),
+            Event::Clock(leader, seconds) => self.leaders[*leader].skew = *seconds,
+            Event::Watch(leader, news) => self.leaders[*leader].watch(world, *news),
+            Event::Work(leader, calls) => return self.work(*leader, calls.map_or(usize::MAX, usize::from)),
+            Event::EditTask(_) | Event::EditInterval | Event::EditBuild(..) | Event::Suspend(_) | Event::Wish(..) | Event::Cancel(_) => {
+                self.person(event);
+            }
+            _ => self.build_event(event),
+        }
+        Ok(())
+    }
+
+    fn person(&mut self, event: &Event) {
+        let world = &mut self.world;
+        match event {
+            Event::EditTask(task) => world.edit(|spec| spec.robot.get_or_insert_default().task = Some(format!("task {task}"))),
+            Event::EditInterval => world.edit(|spec| spec.interval = Some(if spec.interval.is_none() { "1m" } else { "2m" }.to_owned())),
+            Event::EditBuild(retries, way) => world.edit(|spec| {
+                let build = spec.build.get_or_insert_default();
+                (build.retries, build.supersede) = (*retries, Some(*way));
+            }),
+            Event::Suspend(suspend) => world.edit(|spec| spec.suspend = Some(*suspend)),
+            Event::Wish(wish, value) => {
+                let name = match wish {
+                    Wish::Request => annotation::REQUESTED_AT,
+                    Wish::Flux => annotation::FLUX_REQUESTED_AT,
+                    Wish::Force => annotation::FORCE_AT,
+                };
+                world.annotate(name, &value.to_string());
+            }
+            Event::Cancel(off) => {
+                let number = world.status().latest_build.map_or(0, |build| build.number) + off;
+                world.annotate(annotation::CANCEL, &number.to_string());
+            }
+            other => unreachable!("{other:?} is not a person's"),
+        }
+        self.changed();
+    }
+
+    fn reap(&mut self) {
+        let deleting = |job: &&Job| job.metadata.deletion_timestamp.is_some();
+        let gone: Vec<_> = self
+            .world
+            .jobs
+            .iter()
+            .filter(deleting)
+            .filter_map(|job| job.metadata.uid.clone())
+            .collect();
+        for uid in gone {
+            self.world.apply(Action::DeleteJob { name: String::new(), uid });
+        }
+    }
+
+    /// The live build's Job, if it is there and not over.
+    fn live_job(&self) -> Option<JobView> {
+        let build = self.world.status().latest_build?;
+        let job = self.world.jobs.iter().find(|job| job.metadata.name.as_ref() == Some(&build.job))?;
+        job.status.is_none().then(|| JobView::of(job))
+    }
+
+    /// Something happens to the live build's Job, if there is one.
+    fn build_event(&mut self, event: &Event) {
+        let Some(job) = self.live_job() else { return };
+        let plan = job.plan.expect("a plan");
+        let commit = match plan.source.git.want {
+            Want::Commit { id, .. } => id,
+            Want::Reference(_) => self
+                .world
+                .server
+                .as_ref()
+                .map_or_else(|_| "f".repeat(40), |found| found.commit.clone()),
+        };
+        if matches!(
+            event,
+            Event::PodBlocked | Event::Fail(..) | Event::JobTakenAway | Event::PodTakenAway
+        ) {
+            self.looked(job.number);
+        }
+        let world = &mut self.world;
+        match event {
+            Event::PodBlocked => {
+                let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"});
+                world.pod_with(
+                    json!({"phase": "Pending", "conditions": [condition]}),
+                    [waiting(""), waiting(""), waiting("")],
+                );
+            }
+            Event::PodStarts => world.pod("Running", [running(world.now), waiting(""), waiting("")]),
+            Event::FetchEnds => {
+                let fetched = world.done_fetch(&commit);
+                world.pod("Running", [fetched, running(world.now), waiting("")]);
+            }
+            Event::Succeed(noop) => {
+                let before = plan.previous.filter(|_| *noop).and_then(|previous| previous.digest.chars().nth(7));
+                let digest = before.unwrap_or_else(|| commit.chars().last().unwrap_or('0'));
+                if before.is_some() {
+                    self.seen.looks.insert(job.number);
+                }
+                world.succeed(&commit, digest, before.is_some());
+                self.seen.succeeded.insert(job.name);
+            }
+            Event::Fail(step, reason) => world.fail(*step, *reason),
+            Event::OutOfMemory => {
+                let fetched = world.done_fetch(&commit);
+                world.pod("Failed", [fetched, ended(137, "OOMKilled", ""), waiting("")]);
+                world.end_job("Failed");
+            }
+            Event::JobTakenAway => {
+                let (name, uid) = (job.name, job.uid);
+                world.apply(Action::DeleteJob { name, uid });
+            }
+            _ => {
+                world.pods.clear();
+                world.end_job("Failed");
+            }
+        }
+    }
+
+    /// A look that fails leaves the image what it was, and no entry.
+    fn looked(&mut self, number: i64) {
+        let status = self.world.status();
+        let key = status.latest_build.map(|build| build.request_key);
+        if status.latest_image.is_some_and(|image| Some(image.request_key) == key) {
+            self.seen.looks.insert(number);
+        }
+    }
+
+    fn chance(&mut self) -> Chance {
+        self.draws += 1;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.draws.to_le_bytes());
+        let mixed = self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Chance {
+            id,
+            unit: f64::from(u32::try_from(mixed).unwrap_or_default()) / f64::from(u32::MAX),
+        }
+    }
+
+    /// One reconcile, as the controller makes it, ended after so many calls.
+    fn work(&mut self, number: usize, calls: usize) -> Result<(), Violation> {
+        let mut image = self.leaders[number].image.clone();
+        let mut fresh = false;
+        let mut made = 0;
+        while made < calls {
+            holds(made < ENDLESS, NO_LOOP, || {
+                format!("it does not come to rest: {:?}", self.world.status())
+            })?;
+            let chance = self.chance();
+            let (observed, decision) = self.leaders[number].decide(&self.world, &image, chance, self.mutation);
+            match decision.next {
+                Next::Rest => return Ok(()),
+                Next::Write(status) => {
+                    made += 1;
+                    holds(Some(&*status) != observed.image.status.as_ref(), NO_LOOP, || {
+                        "an equal status is written".to_owned()
+                    })?;
+                    if image.metadata.resource_version == self.world.image.metadata.resource_version
+                        || self.mutation == Mutation::VersionIgnored
+                    {
+                        let before = self.world.status();
+                        self.world.image.status = Some(*status);
+                        self.writes += 1;
+                        self.changed();
+                        self.seen.written(&self.world, &before)?;
+                    }
+                    (image, fresh) = (self.world.image.clone(), true);
+                }
+                Next::Act(_) if !fresh => (image, fresh) = (self.world.image.clone(), true),
+                Next::Act(actions) => {
+                    made += 1;
+                    let created = actions.iter().any(|action| matches!(action, Action::CreateJob(_)));
+                    let mut refused = false;
+                    for action in actions {
+                        refused |= !self.act(number, action)?;
+                    }
+                    if refused || !created {
+                        return Ok(());
+                    }
+                    image = observed.image;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a Job may still push, told without the code that is tried here.
+    fn runs(&self, job: &Job) -> bool {
+        let own = |pod: &&Pod| pod.metadata.owner_references.as_ref().expect("owners")[0].uid == *job.metadata.uid.as_ref().expect("a UID");
+        let phase = self.world.pods.iter().find(own).and_then(|pod| pod.status.as_ref()?.phase.clone());
+        phase.map_or(job.status.is_none(), |phase| phase == "Running" || phase == "Pending")
+    }
+
+    /// Carries an action out; false when the API server refuses it.
+    fn act(&mut self, number: usize, action: Action) -> Result<bool, Violation> {
+        let build = self.world.status().latest_build.expect("no action before the first build");
+        match &action {
+            Action::Announce { .. } => self.world.apply(action),
+            Action::CreateJob(job) => {
+                holds(
+                    job.metadata.name.as_ref() == Some(&build.job) && build.phase == BuildPhase::Pending,
+                    NO_LOSS,
+                    || format!("{:?} is not announced by {build:?}", job.metadata.name),
+                )?;
+                let other = self
+                    .world
+                    .jobs
+                    .iter()
+                    .find(|other| other.metadata.name != job.metadata.name && self.runs(other));
+                holds(other.is_none(), ONE_BUILD, || format!("{:?} beside {other:?}", job.metadata.name))?;
+                if self.quota {
+                    self.looked(build.number);
+                    let refusal = Refusal {
+                        reason: Reason::QuotaExceeded,
+                        message: "exceeded quota".to_owned(),
+                    };
+                    self.leaders[number].refused = Some((build.build_id, refusal));
+                    return Ok(false);
+                }
+                self.leaders[number].refused = None;
+                self.world.apply(action);
+            }
+            Action::DeleteJob { uid, .. } => {
+                let now = Time(self.world.now);
+                let live = matches!(build.phase, BuildPhase::Pending | BuildPhase::Running);
+                let Some(job) = self.world.jobs.iter_mut().find(|job| job.metadata.uid.as_ref() == Some(uid)) else {
+                    return Ok(true);
+                };
+                let own = job.metadata.name.as_ref() == Some(&build.job);
+                holds(!(live && own), NO_LOSS, || format!("the live build's Job is deleted: {build:?}"))?;
+                if self.slow_deletion {
+                    job.metadata.deletion_timestamp = Some(now);
+                } else {
+                    self.world.apply(action);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn both_work(&mut self) -> Result<(), Violation> {
+        for leader in 0..2 {
+            self.leaders[leader].watch(&self.world, [true; 3]);
+            self.work(leader, usize::MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Everything works from now on: the newest commit must come to be the image, and then nothing more happens.
+    fn converge(&mut self) -> Result<(), Violation> {
+        let commit = "c".repeat(40);
+        (self.slow_deletion, self.quota) = (false, false);
+        self.world.server = Ok(revision(&commit));
+        let ahead = self.leaders.iter().map(|leader| leader.skew).max().unwrap_or_default().max(0);
+        self.leaders.iter_mut().for_each(|leader| leader.skew = 0);
+        // Clocks that were ahead have left times in the status that are yet to come.
+        self.world.pass(1 + u64::try_from(ahead).unwrap_or_default());
+        // A wish that was not seen yet is of before the edit that ends whatever waits for a person.
+        self.both_work()?;
+        self.world.edit(|spec| {
+            spec.suspend = None;
+            spec.interval = Some("5m".to_owned());
+        });
+        self.changed();
+        let first = self.world.status().build_counter.unwrap_or_default();
+        for _ in 0..60 {
+            self.reap();
+            self.both_work()?;
+            let status = self.world.status();
+            let built = status.build_counter.unwrap_or_default() - first;
+            holds(built <= BUILDS, NO_LOOP, || format!("{built} builds: {:?}", status.history))?;
+            if self.is_done(&commit) {
+                return self.stays_at_rest();
+            }
+            if self.live_job().is_some() {
+                self.world.pass(5);
+                self.build_event(&Event::Succeed(true));
+            } else {
+                self.world.pass(3600);
+            }
+        }
+        holds(false, CONVERGES, || format!("{:#?}", self.world.status()))
+    }
+
+    fn is_done(&self, commit: &str) -> bool {
+        let status = self.world.status();
+        let ready = status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let idle = !status.conditions.iter().any(|condition| condition.type_ == "Reconciling");
+        let annotations = self.world.image.metadata.annotations.clone().unwrap_or_default();
+        let handled = status.last_handled.clone().unwrap_or_default();
+        let heard = [
+            (annotation::REQUESTED_AT, handled.requested_at),
+            (annotation::FORCE_AT, handled.force_at),
+            (annotation::CANCEL, handled.cancel),
+            (annotation::FLUX_REQUESTED_AT, status.last_handled_reconcile_at.clone()),
+        ]
+        .into_iter()
+        .all(|(name, handled)| annotations.get(name).is_none_or(|wish| handled.as_ref() == Some(wish)));
+        ready && idle && heard && status.source.is_some_and(|source| source.revision.ends_with(commit))
+    }
+
+    fn stays_at_rest(&mut self) -> Result<(), Violation> {
+        if self.private {
+            // A build pod goes on looking.
+            return Ok(());
+        }
+        let at_rest = (self.writes, self.world.jobs.len());
+        let later: Timestamp = self.world.pass(3600).now;
+        self.both_work()?;
+        holds(at_rest == (self.writes, self.world.jobs.len()), NO_LOOP, || {
+            format!("it does not stay at rest until {later}: {:?}", self.world.status())
+        })
+    }
+}
