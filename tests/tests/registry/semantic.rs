@@ -230,7 +230,10 @@ async fn other_statuses(ground: Arc<Ground>, name: String) -> String {
 async fn head_lied(ground: Arc<Ground>, name: String) -> String {
     let case = Case::new(&ground, &name, false).await;
     let large = digest::sha256(&case.image.large).to_string();
-    let lie = Reply::new(200).with("docker-content-digest", &*large);
+    let lie = Reply {
+        filler: case.image.large.len() as u64,
+        ..Reply::new(200).with("docker-content-digest", &*large)
+    };
     case.proxy.rule(Rule::new(LASTING, Fault::Answer(lie), move |request| {
         request.method == "HEAD" && request.target.contains(&large) && request.head.get("authorization").is_some()
     }));
