@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use robotimage_crds::build::Step;
 use robotimage_crds::duration;
+
+use crate::completion::Target;
 
 /// Build and follow RobotImages: robots in git that become container images.
 #[derive(Parser, Debug)]
@@ -69,10 +70,18 @@ pub(crate) enum Command {
     Resume(Named),
     /// Why the last build was made, why none runs, and what comes next.
     Explain(ExplainArguments),
-    /// Print a completion script for a shell.
+    /// Print a completion script.
     Completion {
-        /// The shell.
-        shell: Shell,
+        /// Whom it is for.
+        #[arg(value_enum)]
+        target: Target,
+    },
+    /// Candidates for the last word, as kubectl asks for them.
+    #[command(name = "__complete", hide = true)]
+    Candidates {
+        /// The words after `kubectl robotimage`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
 }
 

@@ -24,6 +24,8 @@ use crate::resource::Resource;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Time for what only makes a message better.
+const HINTS: Duration = Duration::from_secs(3);
 /// Objects of one page.
 const PAGE: u32 = 250;
 /// How often a list begins anew when its pages have expired meanwhile.
@@ -268,9 +270,12 @@ impl Cluster {
             };
             listed.into_iter().map(pair).collect()
         };
-        // Hints only: who may not list gets none.
-        let here = self.list(false, None).await.map(names).unwrap_or_default();
-        let elsewhere = self.list(true, None).await.map(names).unwrap_or_default();
+        // Hints only: who may not list gets none, and nobody waits long for them.
+        let hints = async |everywhere| {
+            let listed = tokio::time::timeout(HINTS, self.list(everywhere, None)).await;
+            listed.ok().and_then(Result::ok).map(names).unwrap_or_default()
+        };
+        let (here, elsewhere) = (hints(false).await, hints(true).await);
         Error::NotFound {
             near: near::names(name, here.iter().map(|(_, name)| name.as_str())),
             elsewhere: elsewhere

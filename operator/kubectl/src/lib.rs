@@ -9,6 +9,7 @@ mod arguments;
 mod build;
 mod change;
 mod cluster;
+mod completion;
 mod ending;
 mod error;
 mod explain;
@@ -27,7 +28,7 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use arguments::{Arguments, Command};
@@ -52,10 +53,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, out: Out) -> Result<u8, Error> {
-    if let Command::Completion { shell } = &arguments.command {
-        let mut script = Vec::new();
-        clap_complete::generate(*shell, &mut Arguments::command(), "kubectl-robotimage", &mut script);
-        Out::text(&String::from_utf8_lossy(&script))?;
+    if let Command::Completion { target } = &arguments.command {
+        Out::text(&completion::script(*target))?;
         return Ok(0);
     }
     rustls::crypto::aws_lc_rs::default_provider()
@@ -74,6 +73,9 @@ fn run(arguments: &Arguments, out: Out) -> Result<u8, Error> {
 }
 
 async fn command(arguments: &Arguments, out: Out) -> Result<u8, Error> {
+    if let Command::Candidates { words } = &arguments.command {
+        return completion::complete(words).await;
+    }
     let cluster = Cluster::connect(&arguments.connection).await?;
     match &arguments.command {
         Command::Status(status) => status::run(&cluster, status, out).await,
@@ -83,7 +85,7 @@ async fn command(arguments: &Arguments, out: Out) -> Result<u8, Error> {
         Command::Suspend(named) => change::suspend(&cluster, &named.name, true, out).await,
         Command::Resume(named) => change::suspend(&cluster, &named.name, false, out).await,
         Command::Explain(explain) => Box::pin(explain::run(&cluster, explain, out)).await,
-        Command::Completion { .. } => Ok(0),
+        Command::Completion { .. } | Command::Candidates { .. } => Ok(0),
     }
 }
 

@@ -1,13 +1,15 @@
 //! `kubectl robotimage` as a person uses it: the real kubectl finds the plugin, against a real API server, with the operator
 //! that the chart installed. About a minute of builds.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use kube::ResourceExt as _;
 use robotimage_crds::api::RobotImage;
-use robotimage_tests::Namespace;
 use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::operator::service_account_kubeconfig;
+use robotimage_tests::{Namespace, install};
 use serde_json::{Value, json};
 
 use crate::objects::{SHELL_ROBOT, git_repository, post_install_robot, robot_image, wait_step};
@@ -185,11 +187,14 @@ async fn a_running_build_is_canceled() {
     let object = namespace.apply::<RobotImage>(object).await.unwrap();
     let followed = person.command(&["logs", "-f", "endless"]).spawn().unwrap();
     wait_step(&namespace, &object, "resolve", LIMIT).await.unwrap();
-    let late = person.says(&["build", "endless", "--wait", "--timeout", "2s"]).await;
+    let late = person.says(&["build", "endless", "--wait", "--timeout", "10s"]).await;
     assert_eq!(late.code, 124);
     contains(&late.err, &["waits for build 1 to end", "time is over", "goes on in the cluster"]);
-    let interrupted = person.command(&["logs", "-f", "endless"]).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut interrupted = person.command(&["logs", "-f", "endless"]).spawn().unwrap();
+    let mut lines = BufReader::new(interrupted.stdout.take().unwrap());
+    // A line of the log: it is at work by now.
+    let lines = tokio::task::spawn_blocking(move || lines.read_line(&mut String::new()).map(|_| lines));
+    let lines = lines.await.unwrap().unwrap();
     // kubectl replaces itself by the plugin, so this is the plugin's own process.
     let process = nix::unistd::Pid::from_raw(i32::try_from(interrupted.id()).unwrap());
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
@@ -200,6 +205,7 @@ async fn a_running_build_is_canceled() {
             .unwrap(),
     );
     assert_eq!(interrupted.code, 130, "{interrupted:?}");
+    drop(lines);
     contains(&interrupted.err, &["interrupted"]);
     // The build that was asked for above would follow; it is not wanted here.
     let none = json!({"metadata": {"annotations": {"robotimage.dev/forceAt": null}}});
@@ -229,8 +235,20 @@ async fn a_running_build_is_canceled() {
         &person.says(&["explain", "endless"]).await.out,
         &["build 1 was canceled", "What would help", "kubectl robotimage build endless"],
     );
-    let gone = person.says(&["logs", "endless"]).await;
-    assert_eq!(gone.code, 1);
+    // The node may have kept the log for a moment; once it is removed, that is said.
+    let end = std::time::Instant::now() + LIMIT;
+    let gone = loop {
+        let gone = person.says(&["logs", "endless"]).await;
+        assert_eq!(gone.code, 1);
+        if gone.out.is_empty() || std::time::Instant::now() > end {
+            break gone;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    contains(
+        &gone.err,
+        &["the pod of build 1 is gone, and its log with it", "given up: Canceled"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,7 +328,8 @@ async fn what_is_deleted_while_it_is_watched_is_said_and_a_thousand_are_listed_i
     let object = |name: &str| robot_image(&setup.bed, &namespace, name, "https://git.example.com/a.git", &json!({}));
     namespace.apply::<RobotImage>(object("doomed")).await.unwrap();
     let waiting = person.command(&["build", "doomed", "--wait"]).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = |object: &RobotImage| object.annotations().contains_key("robotimage.dev/forceAt");
+    install::wait_for(&namespace, "doomed", LIMIT, |_| {}, asked).await.unwrap();
     person.kubectl.run(&["delete", "rimg", "doomed"]).unwrap();
     let waited = Said::from(tokio::task::spawn_blocking(|| waiting.wait_with_output()).await.unwrap().unwrap());
     assert_eq!(waited.code, 1, "{waited:?}");

@@ -379,7 +379,7 @@ fn helps(resource: &Resource) -> Vec<String> {
     }
     helps.extend([
         "A change of the spec.".to_owned(),
-        "A new revision of the source.".to_owned(),
+        "A new revision of the source, or a new digest behind its base or rcc.".to_owned(),
         "A change of the platform's configuration.".to_owned(),
         format!("Asking for a build: kubectl robotimage build {name}."),
     ]);

@@ -123,7 +123,7 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Prints the steps of an attempt, of the last one without a number; answers whether there was a pod to read from.
+    /// Prints the steps of an attempt, of the last one without a number; answers whether there was a log to read.
     async fn attempt(&mut self, number: i64, attempt: Option<u32>) -> Result<bool, Error> {
         let steps: Vec<Step> = match self.arguments.step {
             Some(step) => vec![step.into()],
@@ -137,7 +137,7 @@ impl Follower<'_> {
                 let over = !self.goes_on(number, attempt);
                 let Some(pod) = pod else {
                     if over || seen || !self.arguments.follow {
-                        return Ok(seen);
+                        return Ok(seen && !printer.has_lost_all());
                     }
                     let why = waits_for_a_pod(&self.resource, number);
                     self.tell(&why);
@@ -164,7 +164,7 @@ impl Follower<'_> {
                 }
             }
         }
-        Ok(seen)
+        Ok(seen && !printer.has_lost_all())
     }
 
     /// Whether the attempt has not ended by the status.
@@ -212,14 +212,14 @@ impl Follower<'_> {
         match ending.tail() {
             Some(tail) => {
                 self.out.note(&format!(
-                    "the pod of build {number} is gone; these are the last lines that the status kept:"
+                    "the pod of build {number} is gone, and its log with it; these are the last lines that the status kept:"
                 ));
                 if !self.out.json_wanted() {
                     Out::text(&(tail.trim_end().to_owned() + "\n"))?;
                 }
             }
             None => self.out.note(&format!(
-                "the pod of build {number} is gone, and with it its log; the status kept no line of it"
+                "the pod of build {number} is gone, and its log with it; the status kept no line of it"
             )),
         }
         Ok(())
@@ -262,3 +262,6 @@ fn waits_in_a_pod(pod: &PodView, step: Step) -> String {
         _ => clean(&format!("the pod {} waits for a node", pod.name)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ use crate::out::Out;
 
 /// How long a node may not answer while its log is followed.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// What the node writes instead of a log that it has removed, as a line without a time.
+const REMOVED: &str = "unable to retrieve container logs for ";
 /// Pause before a stream is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,8 @@ pub(super) struct Printer<'a> {
     /// The step and pod that the last line came from, and its time.
     last: Option<(Step, String, Timestamp)>,
     away_since: Option<Instant>,
+    /// A log was not there any more.
+    lost: bool,
 }
 
 /// How a stream ended.
@@ -51,14 +55,23 @@ impl<'a> Printer<'a> {
             arguments,
             last: None,
             away_since: None,
+            lost: false,
         }
+    }
+
+    /// Whether a log was gone and no line of any other was printed.
+    pub(super) fn has_lost_all(&self) -> bool {
+        self.lost && self.last.is_none()
     }
 
     /// Prints what the log of a container has beyond what was printed; answers whether that was all there will be.
     pub(super) async fn step(&mut self, cluster: &Cluster, pod: &PodView, step: Step) -> Result<bool, Error> {
         let over = matches!(pod.container(step), Some(ContainerState::Ended { .. }));
         match self.stream(cluster, pod, step).await? {
-            Cut::Gone => Ok(true),
+            Cut::Gone => {
+                self.lost = true;
+                Ok(true)
+            }
             Cut::Ended => {
                 self.away_since = None;
                 if !over && self.arguments.follow {
@@ -131,8 +144,10 @@ impl<'a> Printer<'a> {
                 self.print(pod, step, since, &line)?;
             }
         }
-        if let Some(line) = pieces.rest() {
-            self.print(pod, step, since, &line)?;
+        match pieces.rest() {
+            Some(line) if line.starts_with(REMOVED) => return Ok(Cut::Gone),
+            Some(line) => self.print(pod, step, since, &line)?,
+            None => {}
         }
         Ok(Cut::Ended)
     }
