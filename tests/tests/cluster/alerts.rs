@@ -19,7 +19,7 @@ use crate::prometheus::{Prometheus, check_metrics};
 use crate::replica::Replica;
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_mins(5);
 
 async fn nothing() {}
 

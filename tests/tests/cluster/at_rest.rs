@@ -98,7 +98,7 @@ async fn nothing_is_written_where_nothing_changes() {
     kubectl
         .run(&["wait", "--for=condition=Ready", "rimg/robot", "--timeout=240s"])
         .unwrap();
-    let before = wait_ready(&namespace, "robot", Duration::from_mins(1)).await.unwrap();
+    let before = wait_ready(&namespace, "robot", Duration::from_mins(5)).await.unwrap();
     assert_eq!(kstatus(&before), "Current");
     assert_eq!(
         before

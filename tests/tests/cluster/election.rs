@@ -20,7 +20,7 @@ const RENEW: Duration = Duration::from_secs(4);
 /// What a loaded machine may add.
 const SLACK: Duration = Duration::from_secs(4);
 /// For what has no bound of its own here.
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 /// A replica that was told to end hands over within this time.
 const HAND_OVER: Duration = Duration::from_secs(2);
 

@@ -29,7 +29,11 @@ pub(crate) async fn killed_pod(setup: &Setup, namespace: &Namespace) -> Result<S
     let pod = pod.metadata.name.unwrap_or_default();
     let deleted = namespace.api::<Pod>().delete(&pod, &DeleteParams::default().grace_period(0)).await;
     deleted.map_err(Error::cluster(format!("deletion of pod {pod}")))?;
-    let failed = |object: &RobotImage| object.status.as_ref().is_some_and(|status| status.last_failure.is_some()) || is_settled(object);
+    // A git server that was slow to answer may have failed the first look; that is another failure.
+    let failed = |object: &RobotImage| {
+        let failure = object.status.as_ref().and_then(|status| status.last_failure.as_ref());
+        failure.is_some_and(|failure| failure.reason == "ResultUnreadable") || is_settled(object)
+    };
     let between = install::wait_for(namespace, name, LIMIT, |_| {}, failed).await?;
     let object = wait_ready(namespace, name, LIMIT).await?;
     let failure = between

@@ -252,7 +252,7 @@ async fn a_deleted_pod_runs_the_clean_up_of_its_robot() {
     api.create(&PostParams::default(), &pod).await.unwrap();
     let kubectl = Kubectl::within(bed, namespace.name());
     let said = async |word: &str| {
-        let end = Instant::now() + Duration::from_mins(1);
+        let end = Instant::now() + LIMIT;
         while !kubectl
             .output(&["logs", "patient"])
             .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(word))

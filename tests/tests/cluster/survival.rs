@@ -21,7 +21,7 @@ use crate::objects::robot_image;
 use crate::replica::Replica;
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(3);
 /// Instead of 200 s, so that the silence of a watch shows soon: /healthz fails three tenths later.
 const WATCH: Duration = Duration::from_secs(4);
 /// kube's client reads the file of a token once a minute, and a failed watch is tried again after 30 s at most.

@@ -26,7 +26,7 @@ use serde_json::json;
 use crate::objects::{SHELL_ROBOT, merge, wait_ready};
 use crate::setup::setup;
 
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(10);
 
 fn previous() -> PathBuf {
     install::work_tree().join("tests/tests/cluster/previous/robotimage-0.1.0.tgz")
