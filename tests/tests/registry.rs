@@ -10,6 +10,8 @@ mod campaign;
 mod ground;
 #[path = "registry/kinds.rs"]
 mod kinds;
+#[path = "registry/lookups.rs"]
+mod lookups;
 #[path = "registry/matrix.rs"]
 mod matrix;
 #[path = "registry/requests.rs"]
