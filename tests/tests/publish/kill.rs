@@ -52,7 +52,7 @@ async fn a_killed_push_is_finished_by_the_next() {
     let whole = Arc::new(whole);
     let cases = points.iter().enumerate().map(|(number, point)| {
         let (ground, whole, point) = (Arc::clone(&ground), Arc::clone(&whole), *point);
-        tokio::spawn(async move { case(&ground, &whole, number, point).await })
+        tokio::spawn(async move { Box::pin(case(&ground, &whole, number, point)).await })
     });
     let lines: Vec<String> = futures::stream::iter(cases).buffered(AT_ONCE).try_collect().await.unwrap();
     let mut out = std::io::stdout();
