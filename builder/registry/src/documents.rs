@@ -133,7 +133,12 @@ fn is_image(entry: &Descriptor) -> bool {
         .is_some_and(|annotations| annotations.contains_key(BELONGS_TO));
     let kind = entry.media_type();
     let known = matches!(kind, MediaType::ImageIndex | MediaType::ImageManifest) || matches!(kind.as_ref(), DOCKER_LIST | DOCKER_MANIFEST);
-    known && !belongs && entry.artifact_type().is_none()
+    // Some writers repeat there what the configuration of an image is.
+    let artifact = entry
+        .artifact_type()
+        .as_ref()
+        .filter(|kind| oci_type(kind) != MediaType::ImageConfig);
+    known && !belongs && artifact.is_none()
 }
 
 /// Smaller is better: no variant, then for amd64 the lowest, since its variants are what a processor must have beyond the first

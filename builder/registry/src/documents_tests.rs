@@ -57,6 +57,20 @@ fn variant(architecture: &str, variant: &str) -> serde_json::Value {
 }
 
 #[test]
+fn an_entry_may_repeat_that_it_is_an_image() {
+    let linux = platform("linux", "amd64");
+    for kind in [
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+    ] {
+        let mut repeated = entry("image", &linux);
+        repeated["artifactType"] = kind.into();
+        assert_eq!(pick(&[repeated], "amd64"), pick(&[entry("image", &linux)], "amd64"), "{kind}");
+    }
+    assert_eq!(pick(&[entry("image", &linux)], "amd64").len(), 1);
+}
+
+#[test]
 fn platforms() {
     let nothing = serde_json::Value::Null;
     let mut attestation = entry("attestation", &platform("linux", "amd64"));
