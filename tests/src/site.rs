@@ -4,11 +4,16 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 use crate::pki::{Authority, Issued};
 use crate::process::Lifetime;
+
+/// Where free ports are looked for; Linux gives those from 32768 on to outgoing connections, Kubernetes the last 2768 to services.
+const PORTS: Range<u16> = 20_000..30_000;
 
 /// A place for servers.
 #[derive(Debug, Clone)]
@@ -48,10 +53,23 @@ impl Site {
         self.authority.issue(&format!("server-{name}"), name, None, &names)
     }
 
-    /// A port that was free a moment ago.
+    /// A port that was free a moment ago, below those that the kernel gives to outgoing connections: one of these would be
+    /// taken again before a server has it.
     pub fn free_port(&self) -> Result<u16> {
-        let taken = |error| Error::Other(format!("no free port on {}: {error}", self.ip));
-        let listener = TcpListener::bind((self.ip.as_str(), 0)).map_err(taken)?;
-        Ok(listener.local_addr().map_err(taken)?.port())
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        for _ in 0..PORTS.len() {
+            // Processes that run at the same time begin at different places.
+            let offset = NEXT
+                .fetch_add(1, Ordering::Relaxed)
+                .wrapping_add(std::process::id().wrapping_mul(61));
+            let port = PORTS.start + u16::try_from(offset % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+            if TcpListener::bind((self.ip.as_str(), port)).is_ok() {
+                return Ok(port);
+            }
+        }
+        Err(Error::Other(format!(
+            "no free port on {} from {} to {}",
+            self.ip, PORTS.start, PORTS.end
+        )))
     }
 }

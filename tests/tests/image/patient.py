@@ -12,8 +12,9 @@ def end(number, frame):
 
 
 signal.signal(signal.SIGTERM, end)
-print("at work", flush=True)
 try:
+    # In here: who reads it may ask for the end at once.
+    print("at work", flush=True)
     if "--at-once" in sys.argv:
         end(None, None)
     time.sleep(60)
