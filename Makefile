@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR ?= $(ROBOTIMAGE_CACHE)/target
 
 export CARGO ?= cargo
 # Suites run side by side; they share a cluster and use a namespace each.
-export TEST_THREADS ?= 4
+export TEST_THREADS ?= 3
 TESTBED := $(CARGO_TARGET_DIR)/debug/testbed
 
 .NOTPARALLEL:
