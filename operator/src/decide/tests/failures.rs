@@ -4,7 +4,8 @@ use robotimage_crds::build::{Outcome, Step};
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
-use super::world::{A, B, BUILDING, UP_TO_DATE, World, ended, fetched, revision, waiting};
+use super::pods::{ended, fetched, waiting};
+use super::world::{A, B, BUILDING, UP_TO_DATE, World, revision};
 use crate::decide::Next;
 use crate::observe::Refusal;
 use crate::source::SourceFailure;

@@ -9,7 +9,8 @@ use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
-use super::world::{A, B, World, digest, image, platform, revision, running, waiting};
+use super::pods::{running, waiting};
+use super::world::{A, B, World, digest, image, platform, revision};
 use crate::observe::{Refusal, Turn};
 use crate::registry::LookupFailure;
 use crate::source::SourceFailure;

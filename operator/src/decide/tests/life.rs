@@ -5,7 +5,8 @@ use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
-use super::world::{A, B, UP_TO_DATE, World, ended, image, platform, revision, running, waiting};
+use super::pods::{ended, running, waiting};
+use super::world::{A, B, UP_TO_DATE, World, image, platform, revision};
 use crate::observe::JobView;
 
 fn with_build(build: serde_json::Value) -> World {

@@ -6,6 +6,7 @@ mod golden;
 mod histories;
 mod life;
 mod moving;
+mod pods;
 mod rows;
 mod wishes;
 mod world;

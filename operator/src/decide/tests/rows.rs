@@ -5,7 +5,8 @@ use robotimage_crds::build::{Outcome, Step};
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
-use super::world::{A, B, BUILDING, UP_TO_DATE, World, fetched, image, platform, revision, running, waiting};
+use super::pods::{fetched, running, waiting};
+use super::world::{A, B, BUILDING, UP_TO_DATE, World, image, platform, revision};
 use crate::decide::Next;
 
 #[test]

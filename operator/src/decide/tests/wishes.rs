@@ -5,7 +5,8 @@ use robotimage_crds::api::{BuildPhase, LocalRef};
 use robotimage_crds::build::Step;
 use robotimage_crds::reason::Reason;
 
-use super::world::{A, B, BUILDING, UP_TO_DATE, World, image, platform, revision, running, waiting};
+use super::pods::{running, waiting};
+use super::world::{A, B, BUILDING, UP_TO_DATE, World, image, platform, revision};
 use crate::decide::{Action, Next};
 use crate::observe::JobView;
 use crate::source::SourceFailure;

@@ -9,7 +9,8 @@ use robotimage_crds::build::Want;
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
-use super::super::world::{World, ended, image, platform, revision, running, waiting};
+use super::super::pods::{ended, running, waiting};
+use super::super::world::{World, image, platform, revision};
 use super::event::{Event, Wish};
 use super::invariant::{CONVERGES, NO_LOOP, NO_LOSS, ONE_BUILD, Seen, Violation, holds};
 use super::leader::Leader;
