@@ -1,7 +1,8 @@
 //! The loop guard: builds that end in the same build key again and again, and that nobody has asked for, are stopped.
 //!
-//! Invariant: a look for a new revision that finds none of ours is no build here. What a person changes (the generation,
-//! `requestedAt`, `forceAt`) begins the count anew; nothing else ends a stop.
+//! Invariant: a look for a new revision, or after another configuration of the platform, that finds nothing to do is no build
+//! here: an administrator at work must not stop a fleet. What a person changes (the generation, `requestedAt`, `forceAt`)
+//! begins the count anew; nothing else ends a stop.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ pub(super) const MESSAGE: &str = "5 builds within an hour ended in the same buil
 
 /// Counts a build that ended well.
 pub(super) fn count(status: &mut RobotImageStatus, build: &LatestBuild, build_key: &str, noop: bool, now: Timestamp) {
-    if noop && build.reasons.iter().all(|reason| reason.kind == "SourceChanged") {
+    let elsewhere = |kind: &str| matches!(kind, "SourceChanged" | "PlatformChanged");
+    if noop && build.reasons.iter().all(|reason| elsewhere(&reason.kind)) {
         return;
     }
     let (count, since) = status

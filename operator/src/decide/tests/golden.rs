@@ -283,7 +283,7 @@ const ROWS: &[Row] = &[
             for number in 0..4 {
                 world.platform = platform(&format!("index: {{piprc: x{number}}}\n")).into();
                 world.pass(60).settle();
-                world.succeed(A, 'd', true);
+                world.succeed(A, 'd', false);
                 world.settle();
             }
             world

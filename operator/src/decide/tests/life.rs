@@ -261,12 +261,13 @@ fn memory_of_the_resource_grows_too_and_a_request_that_was_the_limit_with_it() {
     assert_eq!((world.build().attempt, memory(&world).2.as_str()), (3, "8Gi"));
 }
 
-/// Something makes the operator build again and again: here, a platform whose configuration seems to change each time.
-fn provoke(world: &mut World, number: usize) {
+/// Something makes the operator build again and again: here, a platform whose configuration seems to change each time. Unless
+/// fetch finds nothing to do, the same image is made.
+fn provoke(world: &mut World, number: usize, noop: bool) {
     world.platform = platform(&format!("index: {{piprc: x{number}}}\n")).into();
     world.settle();
     if world.build().phase != BuildPhase::Succeeded {
-        world.succeed(A, 'd', true);
+        world.succeed(A, 'd', noop);
         world.settle();
     }
 }
@@ -276,12 +277,12 @@ fn builds_of_the_same_again_and_again_are_stopped_at_five() {
     let mut world = World::built();
     for number in 0..4 {
         assert_eq!(world.row(), UP_TO_DATE);
-        provoke(&mut world, number);
+        provoke(&mut world, number, false);
         world.pass(400);
     }
     assert_eq!((world.build().number, world.status().repeated.unwrap().count), (5, 5));
     assert_eq!(world.row(), UP_TO_DATE);
-    provoke(&mut world, 5);
+    provoke(&mut world, 5, false);
     assert_eq!(world.build().number, 5);
     assert_eq!(
         world.row(),
@@ -291,7 +292,7 @@ fn builds_of_the_same_again_and_again_are_stopped_at_five() {
     // Not by time, not by a restart, not by more of the same.
     world.restart();
     world.pass(86_400).settle();
-    provoke(&mut world, 6);
+    provoke(&mut world, 6, false);
     assert_eq!(world.build().number, 5);
     let stopped = world.image.clone();
     for change in 0..3 {
@@ -313,8 +314,15 @@ fn what_is_no_loop() {
     // Spread over more than an hour.
     let mut world = World::built();
     for number in 0..12 {
-        provoke(&mut world, number);
+        provoke(&mut world, number, false);
         world.pass(1000);
+    }
+    assert_eq!((world.build().number, world.row().as_str()), (13, UP_TO_DATE));
+    // An administrator at work, whose changes concern no image.
+    let mut world = World::built();
+    for number in 0..12 {
+        provoke(&mut world, number, true);
+        world.pass(10);
     }
     assert_eq!((world.build().number, world.row().as_str()), (13, UP_TO_DATE));
     // New revisions that change nothing.
