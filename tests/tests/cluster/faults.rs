@@ -8,7 +8,7 @@ use kube::api::DeleteParams;
 use robotimage_crds::api::{LastFailure, RobotImage};
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
-use robotimage_tests::{Error, Namespace, Result, install};
+use robotimage_tests::{Error, Lifetime, Namespace, Result, Site, install};
 use serde_json::json;
 
 use crate::bad_inputs::{End, LIMIT, Seen, judge_conditions};
@@ -98,7 +98,12 @@ pub(crate) async fn registry_down(setup: &Setup, namespace: &Namespace) -> Resul
     let (bed, name) = (&setup.bed, "registry-down");
     let login = Login::new("pusher", "only-for-tests");
     let options = RegistryOptions::private(&format!("down-{}", std::process::id()), login);
-    let mut registry = Registry::start(bed.cache(), &bed.node().site(), options).await?;
+    // A kept bed keeps what is started in it; this is the test's own.
+    let site = Site {
+        lifetime: Lifetime::Harness,
+        ..bed.node().site()
+    };
+    let mut registry = Registry::start(bed.cache(), &site, options).await?;
     let config = registry.at().docker_config().to_string();
     namespace
         .secret("registry-down", "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", &config)])
