@@ -69,6 +69,11 @@ impl Client {
         }
     }
 
+    /// Does it ask mirrors for this repository?
+    pub fn has_mirrors_of(&self, repository: &Repository) -> bool {
+        self.mirrors.any_of(repository)
+    }
+
     /// Does it ask mirrors?
     pub fn has_mirrors(&self) -> bool {
         self.mirrors.any()

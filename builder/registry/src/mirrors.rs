@@ -1,21 +1,26 @@
 //! Mirrors: other registries that hold what a registry holds, asked before it.
 //!
 //! Invariant: a mirror is another registry in every respect but one: what it answers is verified by the same digests. It gets
-//! its own credentials or none, and one that cannot be reached is not asked again.
+//! its own credentials or none, and one that cannot be reached is left alone for [`REST`], not for good: a client may live as
+//! long as a cluster.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::reference::{DOCKER_HUB, Repository};
+
+/// How long a mirror that could not be reached is not asked: a build does not wait for it at every blob.
+const REST: Duration = Duration::from_mins(5);
 
 /// The mirrors of every registry that has some, in the order of asking.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
     /// By registry, as references name it.
     of: BTreeMap<String, Vec<Mirror>>,
-    /// Registries of mirrors that could not be reached.
-    silent: Mutex<HashSet<String>>,
+    /// Registries of mirrors that could not be reached, and when that was.
+    silent: Mutex<HashMap<String, Instant>>,
 }
 
 /// `host[:port]`, and a path before the repository's name when the mirror keeps several registries apart by one.
@@ -56,7 +61,11 @@ impl Mirrors {
                     }
                 });
                 let mirrors = mirrors.collect::<Result<_, _>>()?;
-                of.insert(name, mirrors);
+                if of.insert(name.clone(), mirrors).is_some() {
+                    return Err(format!(
+                        "mirrors of {registry:?}: there are others of the same registry {name:?} under another of its names"
+                    ));
+                }
             } else {
                 return Err(wrong(registry, "is not the host[:port] of a registry"));
             }
@@ -72,15 +81,26 @@ impl Mirrors {
         self.of.values().any(|mirrors| !mirrors.is_empty())
     }
 
+    /// Is there any of this repository's registry, under whichever of its names?
+    pub(crate) fn any_of(&self, repository: &Repository) -> bool {
+        let of = self.of.get(&canonical(repository.registry()));
+        of.is_some_and(|mirrors| !mirrors.is_empty())
+    }
+
     /// The mirrors' repositories with the content of `repository`, in the order of asking.
     pub(crate) fn of(&self, repository: &Repository) -> Vec<Repository> {
+        self.of_at(repository, Instant::now())
+    }
+
+    fn of_at(&self, repository: &Repository, now: Instant) -> Vec<Repository> {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = |registry: &str| silent.get(registry).is_some_and(|since| now.duration_since(*since) < REST);
         self.of
             .get(&canonical(repository.registry()))
             .into_iter()
             .flatten()
             .filter_map(|mirror| mirror.repository(repository.name()))
-            .filter(|mirror| !silent.contains(mirror.registry()))
+            .filter(|mirror| !rests(mirror.registry()))
             .collect()
     }
 
@@ -92,7 +112,7 @@ impl Mirrors {
             ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TlsUntrusted | ErrorKind::AddressDenied
         ) {
             let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            silent.insert(mirror.registry().to_owned());
+            silent.insert(mirror.registry().to_owned(), Instant::now());
         }
         error.kind() != ErrorKind::Canceled
     }
@@ -185,7 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_that_cannot_be_reached_is_not_asked_again() {
+    fn a_registry_has_one_list_of_mirrors() {
+        for (one, other) in [("docker.io", "index.docker.io"), ("r.example.com", "R.example.com")] {
+            let mut both = setting(one, &["a.example.com"]);
+            both.extend(setting(other, &["b.example.com"]));
+            let error = Mirrors::new(&both).unwrap_err();
+            assert!(
+                error.contains("another of its names") && error.contains("docker.io") | error.contains("r.example.com"),
+                "{error}"
+            );
+        }
+        let mirrors = Mirrors::new(&setting("index.docker.io", &["a.example.com"])).unwrap();
+        assert!(mirrors.any_of(&Repository::parse("docker.io/x").unwrap()));
+        assert!(!mirrors.any_of(&Repository::parse("quay.example.com/x").unwrap()));
+    }
+
+    #[test]
+    fn a_mirror_that_cannot_be_reached_rests() {
         let mirrors = Mirrors::new(&setting("docker.io", &["a.example.com", "b.example.com"])).unwrap();
         let repository = Repository::parse("docker.io/x").unwrap();
         let at = || Box::new(crate::Context::new(crate::Operation::PullBlob, &repository, String::new()));
@@ -200,5 +236,7 @@ mod tests {
         assert!(mirrors.failed(at_a, &silent));
         assert_eq!(mirrors.of(&repository), [Repository::parse("b.example.com/library/x").unwrap()]);
         assert!(!mirrors.failed(at_a, &Error::Canceled { at: at() }));
+        let later = Instant::now() + REST;
+        assert_eq!(mirrors.of_at(&repository, later).len(), 2, "it is asked again");
     }
 }
