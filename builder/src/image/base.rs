@@ -55,6 +55,10 @@ impl Default for Limits {
     }
 }
 
+/// How the facts of a base are found. Raised when a base's facts would be others by the new way: what was kept before, on
+/// disk or in an image, is then not believed.
+pub(super) const FACTS_VERSION: u32 = 2;
+
 /// What is known of a base image.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::base::FACTS_VERSION;
 use super::oci::{Manifest, to_bytes};
 use super::{BaseFacts, Recipe};
 
@@ -30,6 +31,8 @@ pub struct Learned {
 #[serde(deny_unknown_fields)]
 struct OfBase {
     digest: String,
+    /// [`FACTS_VERSION`] of the builder that found them.
+    version: u32,
     facts: BaseFacts,
 }
 
@@ -53,6 +56,7 @@ impl Learned {
         Self {
             base: OfBase {
                 digest: recipe.base.digest.clone(),
+                version: FACTS_VERSION,
                 facts: recipe.base.facts.clone(),
             },
             rcc: OfRcc {
@@ -78,9 +82,9 @@ impl Learned {
         serde_json::from_str(text).ok()
     }
 
-    /// What the base with this digest holds.
+    /// What the base with this digest holds, unless it was found by an older way.
     pub fn base(&self, digest: &str) -> Option<&BaseFacts> {
-        (self.base.digest == digest).then_some(&self.base.facts)
+        (self.base.digest == digest && self.base.version == FACTS_VERSION).then_some(&self.base.facts)
     }
 
     /// The digest of rcc's binary, and what it says of its version.
@@ -92,5 +96,28 @@ impl Learned {
     pub fn blueprint(&self, rcc: &str, file: &str) -> Option<&str> {
         let environment = self.environment.as_ref()?;
         (self.rcc.digest == rcc && environment.file == file).then_some(environment.blueprint.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(version: u32) -> Learned {
+        let text = serde_json::json!({
+            "base": {"digest": "sha256:a", "version": version, "facts": BaseFacts::default()},
+            "rcc": {"digest": "r", "version": "v19.0.2"},
+            "environment": {"file": "f", "blueprint": "b"},
+        });
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_about_the_same_digests_is_believed() {
+        let now = learned(FACTS_VERSION);
+        assert_eq!(now.base("sha256:a"), Some(&BaseFacts::default()));
+        assert_eq!((now.base("sha256:b"), now.blueprint("r", "f")), (None, Some("b")));
+        assert_eq!((now.blueprint("other", "f"), now.blueprint("r", "other")), (None, None));
+        assert_eq!(learned(FACTS_VERSION - 1).base("sha256:a"), None, "found by an older way");
     }
 }

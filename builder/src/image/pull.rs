@@ -11,6 +11,7 @@ use futures::stream::BoxStream;
 use robotimage_registry::layout::OciLayout;
 use robotimage_registry::{Client, Digest, ErrorKind, MediaType, Reference, Repository};
 
+use super::base::FACTS_VERSION;
 use super::learned::Learned;
 use super::oci::{Config, Descriptor, Manifest};
 use super::{Base, BaseFacts, BaseReader};
@@ -294,9 +295,9 @@ fn document<T: serde::de::DeserializeOwned>(layout: &OciLayout, digest: &Digest)
     serde_json::from_slice(&bytes).map_err(|error| format!("{digest}: {error}"))
 }
 
-/// The number tells how the facts were found: those of an older way are not used.
+/// Those of an older way are not used.
 fn facts_path(cache: &Path, digest: &str) -> std::path::PathBuf {
-    cache.join(format!("{}.2.json", digest.replace(':', "-")))
+    cache.join(format!("{}.{FACTS_VERSION}.json", digest.replace(':', "-")))
 }
 
 /// Facts from an earlier build. A file that cannot be read is the same as none.

@@ -122,8 +122,8 @@ fn golden_images_of_compatibility_1() {
     assert_eq!(
         digests,
         [
-            "sha256:8f39240ab92e0b3ce044e9921ff575bb21f1a5fa50d68ef11e9cb049c0c92097",
-            "sha256:10a0712c91b989f7ae59e5fe84f75868887a471b745b871c74c120b3059b3355"
+            "sha256:56cc9629afcb6513cef83559b916caa6969b791940d718aecf4d6c301ccf6a21",
+            "sha256:74d41c1cb55090b996c1f9282aa16f83a85fa37db5e51bf6e71e044497727e4a"
         ]
     );
 }

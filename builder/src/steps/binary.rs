@@ -29,12 +29,6 @@ fn unavailable(message: String) -> Failure {
     Failure::new(Reason::RccUnavailable, message)
 }
 
-/// Takes rcc out of an image and writes it to `to`, executable.
-pub async fn from_image(client: &Client, image: &str, scratch: &Path, to: &Path) -> Result<(), Failure> {
-    let resolved = resolve_image(client, image).await?;
-    from_resolved(client, image, &resolved, scratch, to).await
-}
-
 /// What an image with rcc is at this moment.
 pub(super) async fn resolve_image(client: &Client, image: &str) -> Result<ResolvedImage, Failure> {
     let reference = Reference::parse(image).map_err(|error| unavailable(format!("rcc: {error}")))?;

@@ -18,7 +18,7 @@ mod root;
 mod standing;
 
 pub use access::{Side, client, client_options, failure, pull_failure, store_failure};
-pub use binary::{digest, from_image, from_web};
+pub use binary::{digest, from_web};
 pub use facts::Facts;
 pub use fetch::base_reference;
 pub use root::{Root, make_empty, read_small};

@@ -24,7 +24,7 @@ const HOME: &str = "rcc-home";
 /// The rcc of a build.
 #[derive(Debug)]
 pub(super) struct ChosenRcc {
-    /// What is known of it; its file is there only when [`Self::is_there`].
+    /// What is known of it; its file is there only when something is made with it.
     pub(super) rcc: Rcc,
     /// Digest of the image that it is taken from; empty for a download.
     pub(super) image: String,
