@@ -75,9 +75,10 @@ async fn main() -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let (resign, resigning) = watch::channel(false);
     let (leadership, keeper) = candidate(&client, &platform);
-    let election = tokio::spawn(async move {
-        if let Some(keeper) = keeper {
-            keeper.run(ended(resigning)).await;
+    let mut election = tokio::spawn(async move {
+        match keeper {
+            Some(keeper) => keeper.run(ended(resigning)).await,
+            None => ended(resigning).await,
         }
     });
     let (controller, work) = Controller::start(&client, &platform, &leadership, &watchdog, &stopping)?;
@@ -90,6 +91,8 @@ async fn main() -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => None,
         ended = &mut served => Some(anyhow::anyhow!("{} cannot be served: {ended:?}", arguments.listen)),
         _ = &mut work => Some(anyhow::anyhow!("the controller ended by itself")),
+        // A replica that never leads again would be one that looks well and does nothing.
+        ended = &mut election => return Err(anyhow::anyhow!("the election ended by itself: {ended:?}")),
     };
     tracing::info!("stopping");
     stop.send_replace(true);

@@ -83,7 +83,7 @@ impl Controller {
         let metrics = Arc::new(Metrics::default());
         let git = GitClient::new(Arc::clone(platform))?;
         let hosts = Arc::new(Hosts::new(platform.config.lookups_per_host.into()));
-        let inspector = RegistryInspector::new(Arc::clone(platform))?;
+        let inspector = RegistryInspector::new(platform)?;
         let registries = Registries::new(Arc::new(inspector), Arc::clone(&hosts));
         let slots = Arc::new(Slots::new(platform.config.build_slots));
         let (all_listed, listed) = watch::channel(0);

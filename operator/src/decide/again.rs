@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use robotimage_crds::build::Step;
 
 use super::decision::{LONG_STEP, Run};
+use super::looping;
 use super::schedule::{self, Look, next_image_look, next_look};
 use super::verdict::Progress;
 
@@ -63,6 +64,8 @@ impl Run<'_> {
         } else if !self.settings.suspended {
             times.extend(schedule::next_refresh(&self.settings, &self.observed.source, self.now));
             times.extend(match &self.status.last_failure {
+                // Nobody would try it: once a second it would be due.
+                Some(_) if looping::stopped(&self.status) => None,
                 Some(failed) => self.retry_at(failed),
                 None => schedule::next_check(&self.status, &self.settings),
             });

@@ -280,14 +280,7 @@ impl Run<'_> {
             }
             None => true,
         };
-        if !wanted || looping::stopped(&self.status) && !forced {
-            return;
-        }
-        let looping = !forced && looping::full(&self.status, self.now);
-        if looping {
-            looping::stop(&mut self.status);
-            self.notes
-                .push(Note::warning(Reason::LoopDetected.as_str(), looping::MESSAGE.to_owned()));
+        if !wanted {
             return;
         }
         let next = Start {
@@ -300,15 +293,28 @@ impl Run<'_> {
             now: self.now,
             chance: self.chance,
         };
+        // What the build would be, of which nothing is written yet.
+        let mut planned = self.status.clone();
+        start(&mut planned, &next);
+        let reasons = planned.latest_build.map(|build| build.reasons).unwrap_or_default();
+        let asked = forced || looping::is_no_loop(&reasons);
+        if !asked && looping::stopped(&self.status) {
+            return;
+        }
+        if !asked && looping::full(&self.status, self.now) {
+            looping::stop(&mut self.status);
+            self.notes
+                .push(Note::warning(Reason::LoopDetected.as_str(), looping::MESSAGE.to_owned()));
+            return;
+        }
         if self.observed.turn == Turn::Later {
-            // What it would be says how urgent it is; nothing of it is written.
-            let mut planned = self.status.clone();
-            start(&mut planned, &next);
-            self.wants = planned.latest_build.as_ref().map(|build| Lane::of(&build.reasons));
+            self.wants = Some(Lane::of(&reasons));
             return;
         }
         if forced {
             self.wishes.note_force(&mut self.status);
+        }
+        if forced || looping::stopped(&self.status) && !reasons.is_empty() {
             self.status.repeated = None;
         }
         self.notes.extend(start(&mut self.status, &next));

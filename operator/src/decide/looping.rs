@@ -1,14 +1,14 @@
 //! The loop guard: builds that end in the same build key again and again, and that nobody has asked for, are stopped.
 //!
 //! Invariant: a look for a new revision, or after another configuration of the platform, that finds nothing to do is no build
-//! here: an administrator at work must not stop a fleet. What a person changes (the generation, `requestedAt`, `forceAt`)
-//! begins the count anew; nothing else ends a stop.
+//! here: an administrator at work must not stop a fleet. What a person changes (the generation, a commit, `requestedAt`,
+//! `forceAt`) is built whatever was before and ends a stop; nothing else does.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use robotimage_crds::api::{LatestBuild, LoopStatus, RobotImageStatus};
+use robotimage_crds::api::{ChangeReason, LatestBuild, LoopStatus, RobotImageStatus};
 
 use super::schedule::later;
 
@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_hours(1);
 
 /// For conditions and the event.
 pub(super) const MESSAGE: &str = "5 builds within an hour ended in the same build key and nobody had asked for them; \
-    an edit, robotimage.dev/requestedAt or robotimage.dev/forceAt builds again";
+    a commit, an edit, robotimage.dev/requestedAt or robotimage.dev/forceAt builds again";
 
 /// Counts a build that ended well.
 pub(super) fn count(status: &mut RobotImageStatus, build: &LatestBuild, build_key: &str, noop: bool, now: Timestamp) {
@@ -38,6 +38,11 @@ pub(super) fn count(status: &mut RobotImageStatus, build: &LatestBuild, build_ke
         count,
         since,
     });
+}
+
+/// Whether a build for these reasons is none of a loop whatever was built before: somebody has committed, or a build pod only looks.
+pub(super) fn is_no_loop(reasons: &[ChangeReason]) -> bool {
+    reasons.is_empty() || reasons.iter().any(|reason| reason.kind == "SourceChanged")
 }
 
 /// Whether one more build is one too many.

@@ -1,6 +1,5 @@
 //! The look-up itself, over the registry client.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -38,12 +37,11 @@ pub trait Inspector: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct RegistryInspector {
     client: Client,
-    platform: Arc<Platform>,
 }
 
 impl RegistryInspector {
     /// An inspector under the platform's rules: its mirrors, certificates and addresses.
-    pub fn new(platform: Arc<Platform>) -> Result<Self, Error> {
+    pub fn new(platform: &Platform) -> Result<Self, Error> {
         let options = ClientOptions {
             ca_bundle_pem: Some(platform.ca_bundle.clone().into_bytes())
                 .filter(|bundle| !bundle.is_empty())
@@ -62,15 +60,13 @@ impl RegistryInspector {
         };
         Ok(Self {
             client: Client::new(options, Credentials::none())?,
-            platform,
         })
     }
 
     async fn look_up(&self, reference: &Reference, before: Option<Found>) -> Result<Found, Error> {
         // A build reads from the mirrors first, so what they have is what counts. Else a HEAD is enough, which registries
         // that count pulls do not count.
-        let mirrored = self.platform.config.registry_mirrors.contains_key(reference.registry());
-        let top = if mirrored {
+        let top = if self.client.has_mirrors_of(&reference.to_repository()) {
             self.client.manifest(reference).await?.digest.to_string()
         } else {
             let digest = self.client.head_manifest(reference).await?;

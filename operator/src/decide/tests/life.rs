@@ -310,6 +310,34 @@ fn builds_of_the_same_again_and_again_are_stopped_at_five() {
 }
 
 #[test]
+fn a_commit_is_built_whatever_was_built_before() {
+    // At the bound, and once more after the stop.
+    for stopped in [false, true] {
+        let mut world = World::built();
+        for number in 0..4 {
+            provoke(&mut world, number, false);
+            world.pass(60);
+        }
+        if stopped {
+            provoke(&mut world, 5, false);
+            assert!(world.row().contains("LoopDetected"), "{}", world.row());
+        }
+        world.server = Ok(revision(B));
+        world.restart();
+        world.pass(600).settle();
+        world.settle();
+        assert_eq!(world.build().number, 6, "{stopped}: {}", world.row());
+        world.succeed(B, 'e', false);
+        world.settle();
+        assert_eq!(
+            (world.row().as_str(), world.status().repeated.map(|repeated| repeated.count)),
+            (UP_TO_DATE, Some(1)),
+            "{stopped}"
+        );
+    }
+}
+
+#[test]
 fn what_is_no_loop() {
     // Spread over more than an hour.
     let mut world = World::built();
