@@ -7,8 +7,8 @@
 
 {{/* Everywhere but in the denied ranges and the clouds' metadata services; a dict of ports, deny and allow. */}}
 {{- define "robotimage.egress" -}}
-{{- $four := list "169.254.0.0/16" -}}
-{{- $six := list "fe80::/10" -}}
+{{- $four := list "169.254.0.0/16" "100.100.100.200/32" -}}
+{{- $six := list "fe80::/10" "fd00:ec2::254/128" -}}
 {{- range .deny -}}
 {{- if contains ":" . }}{{- $six = append $six . }}{{- else }}{{- $four = append $four . }}{{- end -}}
 {{- end -}}

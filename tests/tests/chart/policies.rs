@@ -28,8 +28,16 @@ fn policies_select_our_pods_and_keep_what_the_platform_denies() {
     for policy in &builds {
         assert_eq!(policy["spec"]["podSelector"]["matchLabels"], selected);
         assert_eq!(policy["spec"]["ingress"], json!([]));
-        let except = &policy["spec"]["egress"][1]["to"][0]["ipBlock"]["except"];
-        assert_eq!(except, &json!(["169.254.0.0/16", "10.42.0.0/16", "10.43.0.0/16", "192.0.2.10/32"]));
+        let except = |family: usize| policy["spec"]["egress"][1]["to"][family]["ipBlock"]["except"].clone();
+        let four = [
+            "169.254.0.0/16",
+            "100.100.100.200/32",
+            "10.42.0.0/16",
+            "10.43.0.0/16",
+            "192.0.2.10/32",
+        ];
+        assert_eq!(except(0), json!(four));
+        assert_eq!(except(1), json!(["fe80::/10", "fd00:ec2::254/128"]));
     }
     let everywhere = refused(&[&LEAST[..], &["--set", "networkPolicy.builds.enabled=true"]].concat());
     assert!(everywhere.contains("networkPolicy.builds.namespaces is required"), "{everywhere}");
