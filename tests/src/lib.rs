@@ -27,6 +27,7 @@ pub mod instance;
 pub mod kubectl;
 pub mod laptop;
 pub mod machine;
+pub mod mounts;
 pub mod namespace;
 pub mod node;
 pub mod operator;

@@ -47,29 +47,38 @@ impl Site {
         self
     }
 
+    /// The same place for what must end with the test that starts it, also where the bed itself is kept.
+    #[must_use]
+    pub fn of_harness(mut self) -> Self {
+        self.lifetime = Lifetime::Harness;
+        self
+    }
+
     /// A certificate for a server here; the name tells servers of one site apart.
     pub fn certificate(&self, name: &str) -> Result<Issued> {
         let names = [self.ip.as_str(), "localhost", "host.testbed.internal", "other.testbed.internal"];
         self.authority.issue(&format!("server-{name}"), name, None, &names)
     }
 
-    /// A port that was free a moment ago, below those that the kernel gives to outgoing connections: one of these would be
-    /// taken again before a server has it.
+    /// A port of this address, as [`free_port`] finds it.
     pub fn free_port(&self) -> Result<u16> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        for _ in 0..PORTS.len() {
-            // Processes that run at the same time begin at different places.
-            let offset = NEXT
-                .fetch_add(1, Ordering::Relaxed)
-                .wrapping_add(std::process::id().wrapping_mul(61));
-            let port = PORTS.start + u16::try_from(offset % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
-            if TcpListener::bind((self.ip.as_str(), port)).is_ok() {
-                return Ok(port);
-            }
-        }
-        Err(Error::Other(format!(
-            "no free port on {} from {} to {}",
-            self.ip, PORTS.start, PORTS.end
-        )))
+        free_port(&self.ip)
     }
+}
+
+/// A port that was free a moment ago, below those that the kernel gives to outgoing connections: one of these would be taken
+/// again before a server has it.
+pub fn free_port(ip: &str) -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PORTS.len() {
+        // Processes that run at the same time begin at different places.
+        let offset = NEXT
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(std::process::id().wrapping_mul(61));
+        let port = PORTS.start + u16::try_from(offset % u32::from(PORTS.end - PORTS.start)).unwrap_or(0);
+        if TcpListener::bind((ip, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(Error::Other(format!("no free port on {ip} from {} to {}", PORTS.start, PORTS.end)))
 }

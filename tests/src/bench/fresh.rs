@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::base;
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::error::{Error, Result};
+use crate::mounts;
 use crate::process::run;
 use crate::registry::{Registry, RegistryOptions};
 use crate::site::Site;
@@ -61,22 +62,11 @@ impl Drop for Fresh {
 
 /// Unmounts what a killed run left below `folder`.
 pub(super) fn sweep(folder: &Path) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io("read", "/proc/self/mounts"))?;
-    for at in ours(&mounts, folder) {
-        run("unmount of what an earlier run left", Command::new("umount").arg("--lazy").arg(&at))?;
-        fs::remove_dir(&at).map_err(Error::io("remove", &at))?;
+    for at in mounts::release(folder)? {
+        // A mount inside of another one is gone with it.
+        cache::remove(&at)?;
     }
     Ok(())
-}
-
-/// Our file systems below `folder`, in lines of `/proc/self/mounts`.
-fn ours(mounts: &str, folder: &Path) -> Vec<PathBuf> {
-    mounts
-        .lines()
-        .filter_map(|line| line.strip_prefix("robotimage-bench ")?.split(' ').next())
-        .map(PathBuf::from)
-        .filter(|at| at.starts_with(folder))
-        .collect()
 }
 
 /// A registry on a fresh file system that holds the base image and nothing else.
@@ -122,17 +112,5 @@ impl Stand {
     /// The base image.
     pub(super) fn base(&self) -> String {
         self.reference(base::NAME)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_mounts_are_swept() {
-        let mounts = "proc /proc proc rw 0 0\nrobotimage-bench /cache/bench/run/1 tmpfs rw 0 0\n\
-                      robotimage-bench /elsewhere tmpfs rw 0 0\ntmpfs /cache/bench/run/2 tmpfs rw 0 0\n";
-        assert_eq!(ours(mounts, Path::new("/cache/bench")), [PathBuf::from("/cache/bench/run/1")]);
     }
 }

@@ -6,7 +6,6 @@ use robotimage_crds::reason::Reason;
 use robotimage_tests::laptop::Laptop;
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
-use robotimage_tests::{Lifetime, Site};
 use serde_json::json;
 
 use crate::desk::{Desk, SHELL_ROBOT};
@@ -89,12 +88,9 @@ async fn an_archive_that_cannot_be_written_leaves_nothing_half_done() {
 /// A registry with TLS and a password at the bed's address, to be broken; the bed's own authority signs it.
 pub(crate) async fn own_registry(desk: &Desk, name: &str) -> Registry {
     let options = RegistryOptions::private(&format!("{name}-{}", std::process::id()), Login::new("robot", "right"));
-    // A kept bed keeps its own parts, not this one.
-    let site = Site {
-        lifetime: Lifetime::Harness,
-        ..desk.bed.node().site()
-    };
-    Registry::start(desk.bed.cache(), &site, options).await.expect("a registry")
+    Registry::start(desk.bed.cache(), &desk.bed.node().site().of_harness(), options)
+        .await
+        .expect("a registry")
 }
 
 /// Writes the person's login.

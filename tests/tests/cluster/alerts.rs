@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -50,7 +51,7 @@ async fn what_an_alert_is_for_makes_it_fire() {
     // Nothing is wrong yet. On a busy machine a scrape may come late and a replica seem away for a moment.
     let end = Instant::now() + LIMIT;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    while !prometheus.firing().await.is_empty() {
+    while prometheus.firing().await != Some(BTreeSet::new()) {
         assert!(Instant::now() < end, "{:?}", prometheus.firing().await);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -59,11 +60,6 @@ async fn what_an_alert_is_for_makes_it_fire() {
         let took = prometheus.wait_for(alert, LIMIT, nothing).await.unwrap();
         println!("{alert} fires after {:.0} s", took.as_secs_f64());
     };
-    let repo = git_repository(bed, &namespace, "stuck", SHELL_ROBOT).unwrap();
-    namespace
-        .apply::<RobotImage>(robot_image(bed, &namespace, "stuck", repo.url(), &json!({})))
-        .await
-        .unwrap();
     for number in 0..4 {
         let nowhere = format!("https://{}:1/robot.git", bed.book().instance.host_ip());
         let robot = robot_image(
@@ -76,6 +72,12 @@ async fn what_an_alert_is_for_makes_it_fire() {
         namespace.apply::<RobotImage>(robot).await.unwrap();
     }
     fires("RobotImageSourcesUnreachable").await;
+    // Not before: it waits for its image once, until the queue's limit.
+    let repo = git_repository(bed, &namespace, "stuck", SHELL_ROBOT).unwrap();
+    namespace
+        .apply::<RobotImage>(robot_image(bed, &namespace, "stuck", repo.url(), &json!({})))
+        .await
+        .unwrap();
     fires("RobotImageBuildsNotStarting").await;
     fires("RobotImagePlatformFailures").await;
 

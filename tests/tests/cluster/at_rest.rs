@@ -1,6 +1,6 @@
 //! An operator with nothing to do does nothing: no write to an object where nothing changed, and never a list of Secrets.
 //!
-//! The first by its name, because it watches for five minutes and the runner starts tests in the order of their names.
+//! One of the first by its name, because it watches for five minutes and the runner starts tests in the order of their names.
 
 use std::process::Output;
 use std::time::{Duration, Instant};

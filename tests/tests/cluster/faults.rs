@@ -8,7 +8,7 @@ use kube::api::DeleteParams;
 use robotimage_crds::api::{LastFailure, RobotImage};
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
-use robotimage_tests::{Error, Lifetime, Namespace, Result, Site, install};
+use robotimage_tests::{Error, Namespace, Result, install};
 use serde_json::json;
 
 use crate::bad_inputs::{End, LIMIT, Seen, judge_conditions};
@@ -29,11 +29,7 @@ pub(crate) async fn killed_pod(setup: &Setup, namespace: &Namespace) -> Result<S
     let pod = pod.metadata.name.unwrap_or_default();
     let deleted = namespace.api::<Pod>().delete(&pod, &DeleteParams::default().grace_period(0)).await;
     deleted.map_err(Error::cluster(format!("deletion of pod {pod}")))?;
-    // A git server that was slow to answer may have failed the first look; that is another failure.
-    let failed = |object: &RobotImage| {
-        let failure = object.status.as_ref().and_then(|status| status.last_failure.as_ref());
-        failure.is_some_and(|failure| failure.reason == "ResultUnreadable") || is_settled(object)
-    };
+    let failed = |object: &RobotImage| has_failed(object, "ResultUnreadable") || is_settled(object);
     let between = install::wait_for(namespace, name, LIMIT, |_| {}, failed).await?;
     let object = wait_ready(namespace, name, LIMIT).await?;
     let failure = between
@@ -52,6 +48,12 @@ pub(crate) async fn killed_pod(setup: &Setup, namespace: &Namespace) -> Result<S
     let made = jobs_made(setup, namespace, name)?;
     let tags = (before, bed.book().registry.tags(&image)?);
     Ok(settle("a pod killed in the middle", made, &object, &failure, tags, wrong))
+}
+
+/// Whether this is the failure of now. A git server that was slow to answer may have failed the first look: that is another.
+fn has_failed(object: &RobotImage, reason: &str) -> bool {
+    let failure = object.status.as_ref().and_then(|status| status.last_failure.as_ref());
+    failure.is_some_and(|failure| failure.reason == reason)
 }
 
 /// The end of a row that comes to an image by itself: two attempts of one build, one tag.
@@ -98,12 +100,7 @@ pub(crate) async fn registry_down(setup: &Setup, namespace: &Namespace) -> Resul
     let (bed, name) = (&setup.bed, "registry-down");
     let login = Login::new("pusher", "only-for-tests");
     let options = RegistryOptions::private(&format!("down-{}", std::process::id()), login);
-    // A kept bed keeps what is started in it; this is the test's own.
-    let site = Site {
-        lifetime: Lifetime::Harness,
-        ..bed.node().site()
-    };
-    let mut registry = Registry::start(bed.cache(), &site, options).await?;
+    let mut registry = Registry::start(bed.cache(), &bed.node().site().of_harness(), options).await?;
     let config = registry.at().docker_config().to_string();
     namespace
         .secret("registry-down", "kubernetes.io/dockerconfigjson", &[(".dockerconfigjson", &config)])
@@ -119,7 +116,7 @@ pub(crate) async fn registry_down(setup: &Setup, namespace: &Namespace) -> Resul
     wait_step(namespace, &object, "publish", LIMIT).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     registry.stop();
-    let failed = |object: &RobotImage| object.status.as_ref().is_some_and(|status| status.last_failure.is_some()) || is_settled(object);
+    let failed = |object: &RobotImage| has_failed(object, "RegistryUnavailable") || is_settled(object);
     let between = install::wait_for(namespace, name, LIMIT, |_| {}, failed).await?;
     registry.start_again().await?;
     let object = wait_ready(namespace, name, LIMIT).await?;
@@ -149,7 +146,7 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
     let mut local = Local::prepare(
         setup,
         &namespace,
-        &json!({"builder": {"image": missing}, "builds": {"queueLimit": "15s"}}),
+        &json!({"builder": {"image": missing}, "builds": {"queueLimit": "60s"}}),
     )
     .await?;
     local.start()?;
@@ -164,7 +161,8 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
             Some(("True", "BuilderImagePullFailed", _))
         )
     };
-    let waiting = install::wait_for(&namespace, name, LIMIT, |_| {}, waits).await?;
+    // Where the node says so after the limit only, it is stalled at once; the retry minutes later is not to be waited for.
+    let waiting = install::wait_for(&namespace, name, LIMIT, |_| {}, |object| waits(object) || is_stalled(object)).await?;
     let mut wrong = Vec::new();
     if !matches!(install::condition(&waiting, "Ready"), Some(("Unknown", "Progressing", _))) {
         wrong.push(format!("while it waits Ready is {:?}", install::condition(&waiting, "Ready")));
@@ -178,7 +176,7 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
         .unwrap_or_default();
     if (failure.owner.as_str(), failure.retryable) != ("Platform", false)
         || !failure.message.contains("robotimage/no-such-builder:1")
-        || !failure.message.contains("waited 15s")
+        || !failure.message.contains("waited 1m")
     {
         wrong.push(format!("lastFailure is {failure:?}"));
     }

@@ -55,14 +55,13 @@ impl Prometheus {
         Ok(Self { part, address })
     }
 
-    /// The names of the alerts that fire.
-    pub(crate) async fn firing(&self) -> BTreeSet<String> {
-        let answer = self.ask("/api/v1/alerts").await.unwrap_or_default();
-        let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
+    /// The names of the alerts that fire; `None` when it does not answer.
+    pub(crate) async fn firing(&self) -> Option<BTreeSet<String>> {
+        let answer = self.ask("/api/v1/alerts").await?;
+        let alerts = answer["data"]["alerts"].as_array()?;
         let firing = alerts.iter().filter(|alert| alert["state"] == "firing");
-        firing
-            .filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned))
-            .collect()
+        let names = firing.filter_map(|alert| alert["labels"]["alertname"].as_str().map(str::to_owned));
+        Some(names.collect())
     }
 
     /// Waits until this alert fires; `nudge` is called every second. Gives the time that it took.
@@ -70,7 +69,7 @@ impl Prometheus {
         let began = Instant::now();
         loop {
             let firing = self.firing().await;
-            if firing.contains(alert) {
+            if firing.as_ref().is_some_and(|firing| firing.contains(alert)) {
                 return Ok(began.elapsed());
             }
             if began.elapsed() > limit {

@@ -1,10 +1,9 @@
 //! A replica of the operator as a process of this machine, with its port at hand.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use robotimage_tests::operator::{OperatorOptions, OperatorProcess};
-use robotimage_tests::{Error, Result};
+use robotimage_tests::{Result, site};
 
 use crate::local::Local;
 
@@ -16,10 +15,9 @@ pub(crate) struct Replica {
     pub(crate) address: String,
 }
 
-/// A free port of loopback; somebody else could take it before it is used, but hardly does.
+/// A free port of loopback.
 pub(crate) fn free_address() -> Result<String> {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    Ok(free.map_err(Error::io("bind", "127.0.0.1:0"))?.to_string())
+    Ok(format!("127.0.0.1:{}", site::free_port("127.0.0.1")?))
 }
 
 impl Replica {

@@ -8,7 +8,7 @@ use robotimage_tests::laptop::{Laptop, Program};
 use robotimage_tests::rootfs::Layers;
 use robotimage_tests::runc::{Container, Finished, Options};
 use robotimage_tests::verify::Image;
-use robotimage_tests::{Bed, Error, Result, install};
+use robotimage_tests::{Bed, Error, Result, install, mounts};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Repository of the pushed images.
@@ -103,6 +103,8 @@ impl Fixture {
         let kept = fs::read_dir(folder.join("home/cache/builds")).map_or(0, Iterator::count);
         // Each change of an environment's key leaves some hundred megabytes behind.
         let stale = (kept > KEPT).then_some("home");
+        // A run that was killed leaves its root file systems mounted.
+        mounts::release(&folder)?;
         for name in ["out", "layers", "run"].into_iter().chain(stale) {
             let path = folder.join(name);
             if path.exists() {

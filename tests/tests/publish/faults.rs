@@ -109,7 +109,8 @@ async fn a_step_that_is_told_to_stop_leaves_nothing() {
         let told = Instant::now();
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert_eq!(wait(&mut child).await.code(), Some(130));
-        assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+        // The stall would last for ever and the plan for five minutes.
+        assert!(told.elapsed() < Duration::from_mins(1), "{:?}", told.elapsed());
         assert!(pod.scratch().is_empty(), "{method}: {:?}", pod.scratch());
         assert_eq!(ground.tag(&pod.name, TAGS[0]).await, None);
     }

@@ -49,7 +49,7 @@ async fn the_operator_learns_what_a_tag_means_and_nothing_that_is_not_public() {
         ..RegistryOptions::open("closed")
     };
     let closed = Registry::start(&cache, &site, options).await.unwrap();
-    let inspector = Arc::new(RegistryInspector::new(platform()).unwrap());
+    let inspector = Arc::new(RegistryInspector::new(&platform()).unwrap());
     let registries = Registries::new(Arc::clone(&inspector) as Arc<dyn Inspector>, Arc::new(Hosts::new(2)));
 
     // A tag that moves.
