@@ -27,7 +27,7 @@ lint: chart-drift crds-drift ## formatting, clippy without a warning, generated 
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --quiet --locked --package robotimage-tests --test chart -- --include-ignored
-unit: ## unit, property and contract tests: nothing but cargo is needed
+unit: ## unit, property and contract tests: cargo, git, python3 and tar are needed
 	$(CARGO) test --workspace --locked
 suites: parts ## the suites that need real parts; `make suites ONLY=name` runs those whose name holds it
 	@scripts/suites $(ONLY)
