@@ -24,6 +24,7 @@ pub mod image;
 pub mod index;
 pub mod install;
 pub mod instance;
+pub mod kstatus;
 pub mod kubectl;
 pub mod laptop;
 pub mod machine;

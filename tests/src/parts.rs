@@ -57,38 +57,89 @@ const COREDNS: Tool = Tool {
     version: "v1.12.4",
     note: "about 2 min the first time",
 };
-
 /// Version and SHA-256 of Debian's package of distribution 2.8.
 const DISTRIBUTION_TWO: (&str, &str) = ("2.8.2+ds1-1", "a9bd06c0e006854608f8469b4371743f40604ad90975532bb3b7ceeb72fe2913");
 
+/// A Go module of our own, and the programs that are built in it.
+struct Module {
+    name: &'static str,
+    files: &'static [(&'static str, &'static [u8])],
+    packages: &'static [&'static str],
+    note: &'static str,
+}
+
+const KUBENODE: Module = Module {
+    name: "kubenode",
+    files: &[
+        ("go.mod", include_bytes!("../parts/kubenode/go.mod")),
+        ("go.sum", include_bytes!("../parts/kubenode/go.sum")),
+        ("main.go", include_bytes!("../parts/kubenode/main.go")),
+    ],
+    packages: &["."],
+    note: "about 6 min the first time",
+};
+const KSTATUS: Module = Module {
+    name: "kstatus",
+    files: &[
+        ("go.mod", include_bytes!("../parts/kstatus/go.mod")),
+        ("go.sum", include_bytes!("../parts/kstatus/go.sum")),
+        ("main.go", include_bytes!("../parts/kstatus/main.go")),
+    ],
+    packages: &["."],
+    note: "about 30 s the first time",
+};
+/// A module of its own, because its author's own `go.mod` is none that `go install` takes.
+const CONTAINERD: Module = Module {
+    name: "containerd",
+    files: &[
+        ("go.mod", include_bytes!("../parts/containerd/go.mod")),
+        ("go.sum", include_bytes!("../parts/containerd/go.sum")),
+    ],
+    packages: &[
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+    ],
+    note: "about 3 min the first time",
+};
+
 /// Folder of the multi-call binary with one link a program: etcd 3.6 and all of Kubernetes.
 pub fn kubenode(cache: &Cache) -> Result<PathBuf> {
-    let files = [
-        ("go.mod", include_bytes!("../parts/kubenode/go.mod").as_slice()),
-        ("go.sum", include_bytes!("../parts/kubenode/go.sum").as_slice()),
-        ("main.go", include_bytes!("../parts/kubenode/main.go").as_slice()),
-    ];
+    build(cache, &KUBENODE, &kubernetes_flags(), |out| {
+        PROGRAMS
+            .iter()
+            .try_for_each(|name| symlink("kubenode", out.join(name)).map_err(Error::io("link", out.join(name))))
+    })
+}
+
+/// The library by which Flux waits for resources, as a program: see its source.
+pub fn kstatus(cache: &Cache) -> Result<PathBuf> {
+    Ok(build(cache, &KSTATUS, "-s -w", |_| Ok(()))?.join("kstatus"))
+}
+
+/// containerd 2 and its client, as nodes of today have them, for figures that must not depend on what a machine happens to
+/// have: Debian 12's, which the test bed's node runs, is 1.6.
+pub fn containerd(cache: &Cache) -> Result<[PathBuf; 2]> {
+    let folder = build(cache, &CONTAINERD, "-s -w", |_| Ok(()))?;
+    Ok(["containerd", "ctr"].map(|name| folder.join(name)))
+}
+
+/// Folder of a module's programs, which `finish` may add to.
+fn build(cache: &Cache, module: &Module, flags: &str, finish: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
     let go = go_version()?;
-    let flags = kubernetes_flags();
-    let inputs = [files[0].1, files[1].1, files[2].1, go.as_bytes(), flags.as_bytes()];
-    cache.artifact("kubenode", &inputs, "about 6 min the first time", |out| {
+    let mut inputs: Vec<&[u8]> = module.files.iter().map(|(_, bytes)| *bytes).collect();
+    inputs.extend([go.as_bytes(), flags.as_bytes()]);
+    cache.artifact(module.name, &inputs, module.note, |out| {
         let source = out.join("source");
         fs::create_dir(&source).map_err(Error::io("create", &source))?;
-        for (name, bytes) in files {
+        for (name, bytes) in module.files {
             fs::write(source.join(name), bytes).map_err(Error::io("write", source.join(name)))?;
         }
-        let binary = out.join("kubenode");
         let mut build = Command::new("go");
-        build
-            .args(["build", "-trimpath", "-ldflags", &flags, "-o"])
-            .arg(&binary)
-            .arg(".")
-            .current_dir(&source);
-        run("build of kubenode", build.env("GOFLAGS", "-mod=readonly"))?;
-        for name in PROGRAMS {
-            symlink("kubenode", out.join(name)).map_err(Error::io("link", out.join(name)))?;
-        }
-        fs::remove_dir_all(&source).map_err(Error::io("remove", &source))
+        build.args(["build", "-trimpath", "-ldflags", flags, "-o"]).arg(out);
+        build.args(module.packages).current_dir(&source);
+        run(&format!("build of {}", module.name), build.env("GOFLAGS", "-mod=readonly"))?;
+        fs::remove_dir_all(&source).map_err(Error::io("remove", &source))?;
+        finish(out)
     })
 }
 

@@ -32,6 +32,8 @@ mod prometheus;
 mod replica;
 #[path = "cluster/reuse.rs"]
 mod reuse;
+#[path = "cluster/rows.rs"]
+mod rows;
 #[path = "cluster/setup.rs"]
 mod setup;
 #[path = "cluster/survival.rs"]

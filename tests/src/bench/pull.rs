@@ -1,7 +1,7 @@
 //! The other side: containerd pulls and unpacks, with nothing of the image on the node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use robotimage_builder::environment::SEALED_PATH;
@@ -15,10 +15,15 @@ use super::pod::{Pod, robot};
 use super::report::{Goal, Row, shown};
 use super::stats::Sample;
 use crate::error::{Error, Result};
+use crate::parts;
 use crate::process::{Lifetime, Part, Place, Spec, ready, run as run_command};
 
 pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
-    let version = run_command("version of containerd", std::process::Command::new("containerd").arg("--version"))?;
+    let node = Node::new(bench)?;
+    let version = run_command(
+        "version of containerd",
+        std::process::Command::new(&node.containerd).arg("--version"),
+    )?;
     println!(
         "{}; overlayfs on a file system in memory, without pigz, as on most nodes",
         version.trim()
@@ -47,7 +52,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut cpus: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..bench.settings.runs {
         for (name, reference) in &images {
-            let (wall, cpu) = pull(bench, &stand.reference(reference)).await?;
+            let (wall, cpu) = node.pull(&stand.reference(reference)).await?;
             println!("  {round} {name:<30} {wall:>6.2} s, {cpu:>6.2} s of processor");
             walls.entry(name).or_default().push(wall);
             cpus.entry(name).or_default().push(cpu);
@@ -74,53 +79,69 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// A containerd of its own, with nothing in it; seconds of wall time, and of processor time of both its sides.
-async fn pull(bench: &Bench, reference: &str) -> Result<(f64, f64)> {
-    let fresh = Fresh::mount(&bench.place("node"))?;
-    let at = |name: &str| fresh.path().join(name).display().to_string();
-    let (config, socket) = (at("config.toml"), at("containerd.sock"));
-    let text = format!(
-        "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = {socket:?}\n",
-        at("root"),
-        at("state"),
-    );
-    std::fs::write(&config, text).map_err(Error::io("write", &config))?;
-    let mut daemon = Part::start(Spec {
-        name: "containerd".into(),
-        program: "containerd".into(),
-        args: vec!["--config".into(), config],
-        env: BTreeMap::from([("CONTAINERD_DISABLE_PIGZ".into(), "1".into())]),
-        log: fresh.path().join("containerd.log"),
-        place: Place::Host,
-        lifetime: Lifetime::Harness,
-    })?;
-    let answers = async || {
-        let mut command = std::process::Command::new("ctr");
-        command.args(["--address", &socket, "version"]);
-        run_command("containerd", &mut command).map(drop).map_err(|error| error.to_string())
-    };
-    ready(&[&daemon], Duration::from_secs(30), answers).await?;
-    let before = cpu_of(daemon.identity())?;
-    let words = [
-        "ctr",
-        "--address",
-        &socket,
-        "images",
-        "pull",
-        "--plain-http",
-        "--snapshotter",
-        "overlayfs",
-        reference,
-    ];
-    let measured = measure("pull", &words.map(str::to_owned), &[]);
-    let cpu = cpu_of(daemon.identity());
-    let unpacked = unpacked(Path::new(&at("root")));
-    daemon.kill();
-    let (usage, _) = measured?;
-    if unpacked? == 0 {
-        return Err(Error::Other("containerd has pulled and unpacked nothing".to_owned()));
+/// What a node needs to pull.
+struct Node {
+    containerd: PathBuf,
+    ctr: PathBuf,
+    folder: PathBuf,
+}
+
+impl Node {
+    fn new(bench: &Bench) -> Result<Self> {
+        let [containerd, ctr] = parts::containerd(&bench.cache)?;
+        let folder = bench.place("node");
+        Ok(Self { containerd, ctr, folder })
     }
-    Ok((usage.wall, usage.cpu + cpu? - before))
+
+    /// With a containerd of its own that has nothing: seconds of wall time, and of processor time of both its sides.
+    async fn pull(&self, reference: &str) -> Result<(f64, f64)> {
+        let fresh = Fresh::mount(&self.folder)?;
+        let at = |name: &str| fresh.path().join(name).display().to_string();
+        let (config, socket) = (at("config.toml"), at("containerd.sock"));
+        let text = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = {socket:?}\n",
+            at("root"),
+            at("state"),
+        );
+        std::fs::write(&config, text).map_err(Error::io("write", &config))?;
+        let mut daemon = Part::start(Spec {
+            name: "containerd".into(),
+            program: self.containerd.clone(),
+            args: vec!["--config".into(), config],
+            env: BTreeMap::from([("CONTAINERD_DISABLE_PIGZ".into(), "1".into())]),
+            log: fresh.path().join("containerd.log"),
+            place: Place::Host,
+            lifetime: Lifetime::Harness,
+        })?;
+        let answers = async || {
+            let mut command = std::process::Command::new(&self.ctr);
+            command.args(["--address", &socket, "version"]);
+            run_command("containerd", &mut command).map(drop).map_err(|error| error.to_string())
+        };
+        ready(&[&daemon], Duration::from_secs(30), answers).await?;
+        let before = cpu_of(daemon.identity())?;
+        let ctr = self.ctr.display().to_string();
+        let words = [
+            &ctr,
+            "--address",
+            &socket,
+            "images",
+            "pull",
+            "--plain-http",
+            "--snapshotter",
+            "overlayfs",
+            reference,
+        ];
+        let measured = measure("pull", &words.map(str::to_owned), &[]);
+        let cpu = cpu_of(daemon.identity());
+        let unpacked = unpacked(Path::new(&at("root")));
+        daemon.kill();
+        let (usage, _) = measured?;
+        if unpacked? == 0 {
+            return Err(Error::Other("containerd has pulled and unpacked nothing".to_owned()));
+        }
+        Ok((usage.wall, usage.cpu + cpu? - before))
+    }
 }
 
 /// How many snapshots hold something.

@@ -2,14 +2,17 @@
 //!
 //! One of the first by its name, because it watches for five minutes and the runner starts tests in the order of their names.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too, end with what went wrong")]
+
 use std::process::Output;
 use std::time::{Duration, Instant};
 
 use robotimage_crds::api::RobotImage;
 use robotimage_tests::audit::{self, Entry};
 use robotimage_tests::git::{GitOptions, GitServer};
-use robotimage_tests::install::{self, SYSTEM};
+use robotimage_tests::install::SYSTEM;
 use robotimage_tests::kubectl::Kubectl;
+use robotimage_tests::{Bed, kstatus};
 use serde_json::json;
 
 use crate::local::Local;
@@ -21,19 +24,10 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// Looks at the source that the window must have seen at least, each of two requests: one every 11 s at most.
 const LOOKS: usize = 20;
 
-/// What kstatus says, by its rules: <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>.
-fn kstatus(object: &RobotImage) -> &'static str {
-    let observed = object.status.as_ref().and_then(|status| status.observed_generation);
-    let is = |kind: &str, wanted: &str| matches!(install::condition(object, kind), Some((status, ..)) if status == wanted);
-    if observed.is_some_and(|observed| Some(observed) != object.metadata.generation) || is("Reconciling", "True") {
-        "InProgress"
-    } else if is("Stalled", "True") {
-        "Failed"
-    } else if is("Ready", "False") || is("Ready", "Unknown") {
-        "InProgress"
-    } else {
-        "Current"
-    }
+/// What the real kstatus says of an object.
+fn kstatus(bed: &Bed, object: &RobotImage) -> String {
+    let verdicts = kstatus::of(bed.cache(), std::slice::from_ref(object)).unwrap();
+    verdicts[0].status.clone()
 }
 
 fn text(output: &Output) -> String {
@@ -87,7 +81,7 @@ async fn nothing_is_written_where_nothing_changes() {
         .await
         .unwrap();
     assert_eq!(object.status.as_ref().and_then(|status| status.observed_generation), Some(-1));
-    assert_eq!(kstatus(&object), "InProgress");
+    assert_eq!(kstatus(bed, &object), "InProgress");
     let kubectl = Kubectl::within(bed, namespace.name());
     let waited = kubectl
         .output(&["wait", "--for=condition=Ready", "rimg/robot", "--timeout=2s"])
@@ -99,7 +93,7 @@ async fn nothing_is_written_where_nothing_changes() {
         .run(&["wait", "--for=condition=Ready", "rimg/robot", "--timeout=240s"])
         .unwrap();
     let before = wait_ready(&namespace, "robot", Duration::from_mins(5)).await.unwrap();
-    assert_eq!(kstatus(&before), "Current");
+    assert_eq!(kstatus(bed, &before), "Current");
     assert_eq!(
         before
             .status

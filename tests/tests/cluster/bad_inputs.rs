@@ -9,7 +9,7 @@ use futures::future::join_all;
 use robotimage_crds::api::{LastFailure, RobotImage};
 use robotimage_tests::git::GitRepo;
 use robotimage_tests::secret::Login;
-use robotimage_tests::{Bed, Error, Namespace, Result, install};
+use robotimage_tests::{Bed, Error, Namespace, Result, install, kstatus};
 use serde_json::{Value, json};
 
 use crate::faults::{killed_pod, no_builder, registry_down};
@@ -196,6 +196,12 @@ async fn run(setup: &Setup, namespace: &Namespace, row: &Row) -> Result<Seen> {
     }
     let mut wrong = Vec::new();
     judge_conditions(&object, row.end, row.reason, &mut wrong);
+    let wanted = if row.end == End::Stalled { "Failed" } else { "InProgress" };
+    for verdict in kstatus::of(bed.cache(), std::slice::from_ref(&object))? {
+        if verdict.status != wanted {
+            wrong.push(format!("kstatus says {verdict:?}, not {wanted}"));
+        }
+    }
     let failure = object
         .status
         .as_ref()

@@ -1,5 +1,6 @@
-//! The table of states as golden files: the object before, what happens, the object after, and what kstatus makes of it.
-//! `UPDATE_GOLDEN=1` (or `make golden`) rewrites them; another suite asks the real kstatus about the same files.
+//! The table of states as golden files: the object before, what happens, the object after, what kstatus makes of it, and
+//! which conditions `kubectl wait` finds met. `UPDATE_GOLDEN=1` (or `make golden`) rewrites them; the cluster's suite `rows`
+//! asks the real kstatus and the real kubectl about the same files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -361,6 +362,15 @@ fn kstatus(image: &RobotImage) -> &'static str {
     }
 }
 
+/// The conditions that `kubectl wait --for=condition=...` finds met: true, and not of an older generation.
+fn met(image: &RobotImage) -> Vec<&str> {
+    let conditions = image.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .filter(|condition| condition.status == "True" && condition.observed_generation >= image.metadata.generation)
+        .map(|condition| condition.type_.as_str())
+        .collect()
+}
+
 #[test]
 fn every_row_of_the_table_is_what_its_file_says() {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
@@ -372,7 +382,8 @@ fn every_row_of_the_table_is_what_its_file_says() {
         let after = world.image.clone();
         assert_eq!(kstatus(&after), row.kstatus, "{}", row.name);
         let value: Value = json!({
-            "state": row.state, "event": row.event, "kstatus": row.kstatus, "before": before, "after": after,
+            "state": row.state, "event": row.event, "before": before, "after": after,
+            "kstatus": row.kstatus, "met": met(&after),
         });
         let text = serde_saphyr::to_string(&value).unwrap();
         let path = folder().join(format!("{}.yaml", row.name));
