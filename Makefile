@@ -26,7 +26,7 @@ test: prerequisites lint unit suites ## everything: lint, unit and contract test
 lint: chart-drift crds-drift ## formatting, clippy without a warning, generated files, the chart
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) test --quiet --locked --package robotimage-tests --test chart -- --include-ignored
+	$(CARGO) test --quiet --workspace --locked --test chart -- --include-ignored
 unit: ## unit, property and contract tests: cargo, git, python3 and tar are needed
 	$(CARGO) test --workspace --locked
 suites: parts ## the suites that need real parts; `make suites ONLY=name` runs those whose name holds it
@@ -41,13 +41,13 @@ fuzz: ## every fuzz target for MINUTES=10, JOBS=2 at a time; ONLY="target target
 
 .PHONY: bench
 bench: prerequisites ## what the builder costs beside other tools (about half an hour); `make bench ONLY=cold` one part
-	@$(CARGO) build --locked --package robotimage-tests --bin bench
+	@$(CARGO) build --workspace --locked --bin bench
 	@$(CARGO_TARGET_DIR)/debug/bench $(ONLY)
 
 ##@ Generate
 .PHONY: crds crds-drift chart chart-drift golden
 crds: ## crds/robotimages.yaml from the types in crds/src/api
-	$(CARGO) run --quiet --locked --package robotimage-crds --bin crdgen > crds/robotimages.yaml.new
+	$(CARGO) run --quiet --locked --bin crdgen > crds/robotimages.yaml.new
 	mv crds/robotimages.yaml.new crds/robotimages.yaml
 chart: crds ## the chart's copy of the CRD
 	cp crds/robotimages.yaml charts/robotimage/files/robotimages.yaml
@@ -55,7 +55,7 @@ golden: ## rewrite golden files and the generated parts of docs/reference.md; lo
 	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --package robotimage-operator --lib golden
 	UPDATE_GOLDEN=1 $(CARGO) test --quiet --locked --package robotimage-tests --test chart --test docs -- --include-ignored
 crds-drift:
-	@$(CARGO) run --quiet --locked --package robotimage-crds --bin crdgen | diff -u crds/robotimages.yaml - \
+	@$(CARGO) run --quiet --locked --bin crdgen | diff -u crds/robotimages.yaml - \
 	  || { echo 'crds/robotimages.yaml is not what the types say: run `make crds`' >&2; exit 1; }
 chart-drift:
 	@diff -u crds/robotimages.yaml charts/robotimage/files/robotimages.yaml \
@@ -86,7 +86,7 @@ help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 prerequisites: ## check what must be there, each with the command that installs it; Debian packages are installed
 	@scripts/prerequisites
-	@$(CARGO) build --locked --package robotimage-tests --bin testbed
+	@$(CARGO) build --workspace --locked --bin testbed
 	@$(TESTBED) setup
 parts: prerequisites ## build every real part of the test bed into the cache (about 15 minutes the first time)
 	@$(TESTBED) build
