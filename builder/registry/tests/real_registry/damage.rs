@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use robotimage_registry::{Descriptor, ErrorKind, PushOutcome};
 
-use super::registry::{RealRegistry, Setup};
-use super::{client, image, push, repository, source};
+use crate::image::{image, push, source};
+use crate::registry::{RealRegistry, Setup};
+use crate::{client, repository};
 
 /// Where the registry keeps a blob's bytes.
 fn stored(registry: &RealRegistry, blob: &Descriptor) -> PathBuf {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use robotimage_registry::{Client, ClientOptions, Credentials, Descriptor, ErrorKind, MediaType, digest};
 
+use crate::image::{image, push};
 use crate::registry::{RealRegistry, Setup};
-use crate::{client, image, options, push, repository};
+use crate::{client, options, repository};
 
 #[tokio::test]
 #[ignore = "needs the real registry: make test runs it"]

@@ -6,8 +6,10 @@ use robotimage_registry::{
     BlobSource, Client, ClientOptions, Credentials, Descriptor, Digest, MediaType, PushOutcome, Repository, RetryPolicy,
 };
 
+use crate::access::with_tls;
+use crate::image::{image, source};
 use crate::registry::{RealRegistry, Setup};
-use crate::{client, image, options, repository, source, with_tls};
+use crate::{client, options, repository};
 
 /// Digest of 300 MiB of zero bytes.
 const ZEROS: &str = "sha256:17a88af83717f68b8bd97873ffcf022c8aed703416fe9b08e0fa9e3287692bf0";
