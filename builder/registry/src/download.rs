@@ -1,6 +1,7 @@
 //! Reading blobs: streamed, resumed after a broken connection, verified at the end.
 //!
-//! Invariant: a stream that ends without an error has delivered exactly the bytes of the descriptor.
+//! Invariant: a stream that ends without an error has delivered exactly the bytes of the descriptor, and the last of them are
+//! not handed out before all are verified. Where the whole can be read anew, wrong bytes of a mirror are: from the registry.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,8 @@ use futures::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
 use oci_spec::image::{Descriptor, Digest};
 use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use crate::answer::Answer;
 use crate::client::Client;
@@ -27,6 +29,8 @@ struct Download {
     client: Client,
     /// Where the blob is: mirrors, then the registry itself. The first is read from.
     sources: VecDeque<Repository>,
+    /// Mirrors that have sent some of the bytes.
+    served: Vec<Repository>,
     at: Context,
     digest: Digest,
     /// Where the next byte belongs.
@@ -60,28 +64,34 @@ impl Client {
     }
 
     /// The blob's bytes as a stream, from a mirror if there is one. Size and digest are verified: the last item is an error when they differ, so what
-    /// was read must not be used before the stream has ended.
+    /// was read must not be used before the stream has ended. When [`Self::has_mirrors_of`] the repository, `DigestMismatch` may
+    /// be a mirror's fault, and a client [`Self::without_mirrors`] reads the right bytes.
     pub fn blob_stream(&self, repository: &Repository, descriptor: &Descriptor) -> BoxStream<'static, Result<Bytes, Error>> {
         self.download(repository, descriptor, 0).boxed()
     }
 
-    /// Writes the blob and flushes; what was written must not be used after an error.
-    pub async fn blob_to_writer(
-        &self,
-        repository: &Repository,
-        descriptor: &Descriptor,
-        writer: &mut (impl AsyncWrite + Unpin),
-    ) -> Result<(), Error> {
-        let mut stream = self.blob_stream(repository, descriptor);
-        let fail = |source| Error::Io {
-            at: Box::new(Context::new(Operation::PullBlob, repository, repository.to_string())),
-            file: "the file being written".to_owned(),
-            source,
-        };
-        while let Some(bytes) = stream.try_next().await? {
-            writer.write_all(&bytes).await.map_err(fail)?;
+    /// Writes the blob into an empty file; what was written must not be used after an error.
+    pub async fn blob_to_file(&self, repository: &Repository, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
+        match self.fill(repository, descriptor, file).await {
+            Err(error) if self.may_be_a_mirrors(&error, repository) => {
+                let rewound = async {
+                    file.rewind().await?;
+                    file.set_len(0).await
+                };
+                rewound.await.map_err(|source| cannot_write(repository, source))?;
+                self.without_mirrors().fill(repository, descriptor, file).await
+            }
+            written => written,
         }
-        writer.flush().await.map_err(fail)
+    }
+
+    async fn fill(&self, repository: &Repository, descriptor: &Descriptor, file: &mut File) -> Result<(), Error> {
+        let mut stream = self.blob_stream(repository, descriptor);
+        let fail = |source| cannot_write(repository, source);
+        while let Some(bytes) = stream.try_next().await? {
+            file.write_all(&bytes).await.map_err(fail)?;
+        }
+        file.flush().await.map_err(fail)
     }
 
     /// A small blob in memory; larger than `limit` bytes is `TooLarge`.
@@ -91,12 +101,16 @@ impl Client {
             return Err(Error::TooLarge { at: Box::new(at), limit });
         }
         match collect(self.blob_stream(repository, descriptor)).await {
-            // Nobody has seen what a mirror sent: the registry itself can be asked for all of it.
-            Err(error) if error.kind() == ErrorKind::DigestMismatch && self.has_mirrors() => {
+            Err(error) if self.may_be_a_mirrors(&error, repository) => {
                 collect(self.without_mirrors().blob_stream(repository, descriptor)).await
             }
             collected => collected,
         }
+    }
+
+    /// Whether wrong bytes may have come from a mirror, so that the registry itself is to be read before anybody is told.
+    pub(crate) fn may_be_a_mirrors(&self, error: &Error, repository: &Repository) -> bool {
+        error.kind() == ErrorKind::DigestMismatch && self.has_mirrors_of(repository)
     }
 
     /// The blob from `offset` on. Only a download from 0 is verified.
@@ -112,6 +126,7 @@ impl Client {
             at: place(&sources[0], descriptor.digest()),
             client: self.clone(),
             sources,
+            served: Vec::new(),
             digest: descriptor.digest().clone(),
             offset,
             size: descriptor.size(),
@@ -125,11 +140,19 @@ impl Client {
             let mut download = download;
             if offset == 0 {
                 let verifier = Verifier::new(&expected.0, Some(expected.1));
-                download.verifier = Some(verifier.map_err(|error| download.mismatch(&error))?);
+                download.verifier = Some(verifier.map_err(|error| download.mismatch(error.to_string()))?);
             }
             Ok::<_, Error>(futures::stream::try_unfold(download, Download::next))
         })
         .try_flatten()
+    }
+}
+
+fn cannot_write(repository: &Repository, source: std::io::Error) -> Error {
+    Error::Io {
+        at: Box::new(Context::new(Operation::PullBlob, repository, repository.to_string())),
+        file: "the file being written".to_owned(),
+        source,
     }
 }
 
@@ -167,24 +190,13 @@ impl Download {
         loop {
             let error = match self.step().await {
                 Ok(Some(bytes)) => {
-                    self.offset += bytes.len() as u64;
-                    if let Some(verifier) = &mut self.verifier {
-                        let verified = verifier.update(&bytes);
-                        verified.map_err(|error| self.mismatch(&error))?;
-                    } else if self.offset > self.size {
-                        let problem = format!("content has more than its {} bytes", self.size);
-                        return Err(Error::DigestMismatch {
-                            at: Box::new(self.at),
-                            problem,
-                        });
-                    }
+                    self.take(&bytes)?;
                     return Ok(Some((bytes, self)));
                 }
                 Ok(None) if self.offset >= self.size => {
-                    return match self.verifier.take().map(Verifier::finish) {
-                        Some(Err(error)) => Err(self.mismatch(&error)),
-                        _ => Ok(None),
-                    };
+                    // An empty blob has no last piece.
+                    self.finish()?;
+                    return Ok(None);
                 }
                 Ok(None) => Error::Unavailable {
                     at: Box::new(self.at.clone()),
@@ -208,6 +220,26 @@ impl Download {
             }
             self.attempt += 1;
         }
+    }
+
+    /// Takes note of the next piece. Whoever passes pieces on must not have the last one before all are right.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let source = &self.sources[0];
+        if self.sources.len() > 1 && self.served.last() != Some(source) {
+            self.served.push(source.clone());
+        }
+        self.offset += bytes.len() as u64;
+        if let Some(verifier) = &mut self.verifier {
+            verifier.update(bytes).map_err(|error| self.mismatch(error.to_string()))?;
+        } else if self.offset > self.size {
+            return Err(self.mismatch(format!("content has more than its {} bytes", self.size)));
+        }
+        if self.offset == self.size { self.finish() } else { Ok(()) }
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let verified = self.verifier.take().map_or(Ok(()), Verifier::finish);
+        verified.map_err(|error| self.mismatch(error.to_string()))
     }
 
     /// The next piece of this connection; `None` at its end.
@@ -264,11 +296,16 @@ impl Download {
         Ok(answer)
     }
 
-    fn mismatch(&self, error: &crate::digest::VerifyError) -> Error {
-        Error::DigestMismatch {
+    /// The wrong bytes as an error, of which the mirrors that sent some take note.
+    fn mismatch(&self, problem: String) -> Error {
+        let error = Error::DigestMismatch {
             at: Box::new(self.at.clone()),
-            problem: error.to_string(),
+            problem,
+        };
+        for mirror in &self.served {
+            self.client.mirrors.failed(mirror, &error);
         }
+        error
     }
 }
 

@@ -1,8 +1,8 @@
 //! Mirrors: other registries that hold what a registry holds, asked before it.
 //!
 //! Invariant: a mirror is another registry in every respect but one: what it answers is verified by the same digests. It gets
-//! its own credentials or none, and one that cannot be reached is left alone for [`REST`], not for good: a client may live as
-//! long as a cluster.
+//! its own credentials or none, and one that cannot be reached or sends other bytes than a digest says is left alone for
+//! [`REST`], not for good: a client may live as long as a cluster.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::reference::{DOCKER_HUB, Repository};
 
-/// How long a mirror that could not be reached is not asked: a build does not wait for it at every blob.
+/// How long a mirror that failed is not asked: a build does not wait for it, or read in vain, at every blob.
 const REST: Duration = Duration::from_mins(5);
 
 /// The mirrors of every registry that has some, in the order of asking.
@@ -19,8 +19,8 @@ const REST: Duration = Duration::from_mins(5);
 pub(crate) struct Mirrors {
     /// By registry, as references name it.
     of: BTreeMap<String, Vec<Mirror>>,
-    /// Registries of mirrors that could not be reached, and when that was.
-    silent: Mutex<HashMap<String, Instant>>,
+    /// Registries of mirrors that could not be reached or sent wrong bytes, and when that was.
+    resting: Mutex<HashMap<String, Instant>>,
 }
 
 /// `host[:port]`, and a path before the repository's name when the mirror keeps several registries apart by one.
@@ -72,7 +72,7 @@ impl Mirrors {
         }
         Ok(Self {
             of,
-            silent: Mutex::default(),
+            resting: Mutex::default(),
         })
     }
 
@@ -93,8 +93,8 @@ impl Mirrors {
     }
 
     fn of_at(&self, repository: &Repository, now: Instant) -> Vec<Repository> {
-        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        let rests = |registry: &str| silent.get(registry).is_some_and(|since| now.duration_since(*since) < REST);
+        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = |registry: &str| resting.get(registry).is_some_and(|since| now.duration_since(*since) < REST);
         self.of
             .get(&canonical(repository.registry()))
             .into_iter()
@@ -109,10 +109,10 @@ impl Mirrors {
         tracing::warn!(%error, mirror = mirror.registry(), "a mirror does not serve; the next registry is asked");
         if matches!(
             error.kind(),
-            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TlsUntrusted | ErrorKind::AddressDenied
+            ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::TlsUntrusted | ErrorKind::AddressDenied | ErrorKind::DigestMismatch
         ) {
-            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            silent.insert(mirror.registry().to_owned(), Instant::now());
+            let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+            resting.insert(mirror.registry().to_owned(), Instant::now());
         }
         error.kind() != ErrorKind::Canceled
     }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_that_cannot_be_reached_rests() {
+    fn a_mirror_that_cannot_be_reached_or_lies_rests() {
         let mirrors = Mirrors::new(&setting("docker.io", &["a.example.com", "b.example.com"])).unwrap();
         let repository = Repository::parse("docker.io/x").unwrap();
         let at = || Box::new(crate::Context::new(crate::Operation::PullBlob, &repository, String::new()));
@@ -238,5 +238,11 @@ mod tests {
         assert!(!mirrors.failed(at_a, &Error::Canceled { at: at() }));
         let later = Instant::now() + REST;
         assert_eq!(mirrors.of_at(&repository, later).len(), 2, "it is asked again");
+        let other = Error::DigestMismatch {
+            at: at(),
+            problem: String::new(),
+        };
+        assert!(mirrors.failed(&Repository::parse("b.example.com/library/x").unwrap(), &other));
+        assert_eq!(mirrors.of(&repository), []);
     }
 }

@@ -115,7 +115,7 @@ impl Client {
     }
 
     /// Brings a blob from a repository of `from` to one of this client, streaming through; on the same registry it is
-    /// mounted where possible.
+    /// mounted where possible. When what a mirror sends is something else, it is sent once more from the registry itself.
     pub async fn copy_blob(
         &self,
         from: &Client,
@@ -123,8 +123,14 @@ impl Client {
         to: &Repository,
         descriptor: &Descriptor,
     ) -> Result<PushOutcome, Error> {
-        let source = BlobSource::from_registry(from.clone(), from_repository.clone(), descriptor);
-        self.push_blob(to, &source, Some(from_repository)).await
+        let source = |from: Client| BlobSource::from_registry(from, from_repository.clone(), descriptor);
+        match self.push_blob(to, &source(from.clone()), Some(from_repository)).await {
+            Err(error) if from.may_be_a_mirrors(&error, from_repository) => {
+                let source = source(from.without_mirrors());
+                self.push_blob(to, &source, Some(from_repository)).await
+            }
+            pushed => pushed,
+        }
     }
 }
 

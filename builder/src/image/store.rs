@@ -86,7 +86,7 @@ pub async fn to_layout(image: &Image, base: &BaseBlobs, layout: &OciLayout, name
                     move |source| StoreError::Io { action, path, source }
                 };
                 let mut file = tokio::fs::File::create(&path).await.map_err(io("write"))?;
-                client.blob_to_writer(repository, &descriptor, &mut file).await?;
+                client.blob_to_file(repository, &descriptor, &mut file).await?;
                 drop(file);
                 layout.add_file(&path, descriptor.digest(), descriptor.size())?;
                 std::fs::remove_file(&path).map_err(io("remove"))?;

@@ -53,7 +53,7 @@ pub(super) async fn from_resolved(
         let spool = tempfile::NamedTempFile::new_in(scratch).map_err(|error| Failure::io("write to", scratch, &error))?;
         let handle = spool.reopen().map_err(|error| Failure::io("write", spool.path(), &error))?;
         let mut file = tokio::fs::File::from_std(handle);
-        client.blob_to_writer(&repository, layer, &mut file).await.map_err(fail)?;
+        client.blob_to_file(&repository, layer, &mut file).await.map_err(fail)?;
         drop(file);
         let kind = layer.media_type().to_string();
         let to = to.to_owned();

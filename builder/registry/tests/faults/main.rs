@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod credentials;
+mod mirrors;
 mod mock_registry;
 mod pull;
 mod push;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use robotimage_registry::{Client, ClientOptions, Credentials, ErrorKind, MediaType, digest};
+use robotimage_registry::{Client, ClientOptions, Credentials, Descriptor, Error, ErrorKind, MediaType, Repository, digest};
 
 use crate::mock_answers::{Answer, MockAnswers};
 use crate::{OCI_MANIFEST, content, descriptor, documents, options, repository, tagged};
@@ -63,6 +63,10 @@ impl Ground {
             (&self.config[..], &self.manifest[..])
         );
         assert_eq!(image.reference.registry(), self.origin.host, "a mirror leaves no trace");
+        self.asked()
+    }
+
+    fn asked(&self) -> [usize; 3] {
         [&self.mirrors[0], &self.mirrors[1], &self.origin].map(|server| server.seen().len())
     }
 }
@@ -98,7 +102,7 @@ async fn whatever_a_mirror_does_the_image_is_right() {
                 let digest = digest::sha256(b"other").to_string();
                 (ground.right_tag().header("Docker-Content-Digest", &digest), ground.right_blob())
             },
-            [2, 1, 1],
+            [1, 2, 2],
         ),
         (
             "breaks off",
@@ -130,20 +134,49 @@ async fn a_blob_goes_on_elsewhere() {
     assert!(ground.client.blob_bytes(&repository, &layer, 5000).await.unwrap() == bytes);
     assert_eq!(ground.origin.seen()[0].range.as_deref(), Some("bytes=2000-"));
 
-    // A beginning that was another shows at the end: only a client without mirrors can help then.
+    // A beginning that was another shows at the end, and all is read anew from the registry.
     let ground = self::ground(anonymous).await;
     ground.mirrors[0].at(&path, [Answer::ok(vec![0; 5000]).cut(2000)]);
     ground
         .origin
         .on(&format!("blobs/{}", layer.digest()), [rest, Answer::ok(bytes.clone())]);
     let repository = self::repository(&ground.origin);
-    let mut into = Vec::new();
-    let error = ground.client.blob_to_writer(&repository, &layer, &mut into).await.unwrap_err();
+    assert!(file_of(&ground.client, &repository, &layer).await.unwrap() == bytes);
+    assert_eq!(ground.origin.seen().len(), 2);
+}
+
+/// What a file holds that a blob was written to.
+async fn file_of(client: &Client, repository: &Repository, layer: &Descriptor) -> Result<Vec<u8>, Error> {
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    let mut file = tokio::fs::File::create(&path).await.unwrap();
+    client.blob_to_file(repository, layer, &mut file).await?;
+    Ok(std::fs::read(&path).unwrap())
+}
+
+#[tokio::test]
+async fn a_mirror_that_sends_other_bytes_rests() {
+    let bytes = content(300_000);
+    let layer = descriptor(MediaType::ImageLayer, &bytes);
+    let path = format!("/v2/cache/robots/a/blobs/{}", layer.digest());
+    // As many, more, and what is longer than the right ones when it is written over them.
+    for wrong in [vec![b'x'; 300_000], vec![b'x'; 300_001], vec![b'x'; 900_000]] {
+        let ground = ground(anonymous).await;
+        ground.mirrors[0].at(&path, [Answer::ok(wrong)]);
+        ground.origin.blob(&bytes);
+        let repository = repository(&ground.origin);
+        for asked in [[1, 0, 1], [1, 1, 2]] {
+            assert!(file_of(&ground.client, &repository, &layer).await.unwrap() == bytes);
+            assert_eq!(ground.asked(), asked, "the next registry is asked at once");
+        }
+    }
+    // The registry's own are an error, whoever is asked before.
+    let ground = ground(anonymous).await;
+    let wrong = || Answer::ok(vec![b'x'; 300_000]);
+    ground.mirrors[0].at(&path, [wrong()]);
+    ground.origin.on(&format!("blobs/{}", layer.digest()), [wrong()]);
+    let error = file_of(&ground.client, &repository(&ground.origin), &layer).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DigestMismatch, "{error}");
-    assert!(
-        ground.client.blob_bytes(&repository, &layer, 5000).await.unwrap() == bytes,
-        "a small blob is asked for anew"
-    );
+    assert!(error.to_string().contains(&layer.digest().to_string()), "{error}");
 }
 
 #[tokio::test]

@@ -68,12 +68,13 @@ async fn an_image_is_pushed_pulled_and_tagged() {
         .unwrap();
     assert_eq!(resolved.manifest_bytes, image.manifest);
     assert_eq!(resolved.config.rootfs().diff_ids().len(), 2);
-    let mut content = Vec::new();
+    let path = folder.path().join("blob");
+    let mut file = tokio::fs::File::create(&path).await.unwrap();
     client
-        .blob_to_writer(&repository, &resolved.manifest.layers()[1], &mut content)
+        .blob_to_file(&repository, &resolved.manifest.layers()[1], &mut file)
         .await
         .unwrap();
-    assert_eq!(digest::sha256(&content), *image.layers[1].digest());
+    assert_eq!(digest::sha256(&std::fs::read(&path).unwrap()), *image.layers[1].digest());
     let error = client.resolve_image(&tag, "linux", "arm64").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PlatformMissing, "{error}");
 }
