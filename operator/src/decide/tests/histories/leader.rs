@@ -21,11 +21,19 @@ fn found(digit: char, at: Timestamp) -> Check {
     }
 }
 
+fn views(jobs: &[Job]) -> Vec<JobView> {
+    jobs.iter().map(JobView::of).collect()
+}
+
+fn pod_views(pods: &[Pod]) -> Vec<PodView> {
+    pods.iter().map(PodView::of).collect()
+}
+
 pub(super) struct Leader {
-    /// Its watches: the resource, Jobs, pods.
+    /// Its watches: the resource, Jobs, pods. Read once, as the real indexes do.
     pub(super) image: RobotImage,
-    pub(super) jobs: Vec<Job>,
-    pub(super) pods: Vec<Pod>,
+    jobs: Vec<JobView>,
+    pods: Vec<PodView>,
     pub(super) skew: i64,
     answer: Option<Answer>,
     /// Build id, and why its Job was not taken.
@@ -59,10 +67,10 @@ impl Leader {
             self.image = world.image.clone();
         }
         if jobs {
-            self.jobs.clone_from(&world.jobs);
+            self.jobs = views(&world.jobs);
         }
         if pods {
-            self.pods.clone_from(&world.pods);
+            self.pods = pod_views(&world.pods);
         }
     }
 
@@ -74,9 +82,7 @@ impl Leader {
     pub(super) fn decide(&mut self, world: &World, image: &RobotImage, chance: Chance, mutation: Mutation) -> (Observed, Decision) {
         let now = self.now(world);
         self.look_up(world, image, now);
-        let views = |jobs: &[Job]| jobs.iter().map(JobView::of).collect::<Vec<_>>();
-        let pod_views = |pods: &[Pod]| pods.iter().map(PodView::of).collect::<Vec<_>>();
-        let (mut jobs, mut pods) = (views(&self.jobs), pod_views(&self.pods));
+        let (mut jobs, mut pods) = (self.jobs.clone(), self.pods.clone());
         let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
         if let Some(build) = build.filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running)) {
             if !jobs.iter().any(|job| job.name == build.job) {

@@ -6,6 +6,7 @@
 //! printed with its own seed, cut down to what is needed.
 
 mod event;
+mod happening;
 mod invariant;
 mod leader;
 mod mutation;
