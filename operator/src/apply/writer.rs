@@ -8,13 +8,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Status;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use robotimage_crds::api::{RobotImage, RobotImageStatus};
 use robotimage_crds::reason::Reason;
 use serde_json::json;
 
+use super::error::{ApplyError, DEADLINE, already_exists, classify};
 use crate::config::Platform;
 use crate::decide::{Note, NoteKind, full_name};
 use crate::labels;
@@ -22,63 +22,10 @@ use crate::lease::Leadership;
 use crate::observe::Refusal;
 use crate::text;
 
-/// Time for one write.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// A namespace's ConfigMap is applied again after this, in case somebody has edited it.
 const REAPPLY: Duration = Duration::from_mins(10);
 /// Most bytes of an event's note, by the API.
 const NOTE: usize = 1000;
-
-/// A write did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// The object is not the one that the decision was made from: observe again.
-    #[error("{what} has changed since it was read")]
-    Conflict {
-        /// What was written.
-        what: &'static str,
-    },
-    /// The object is gone.
-    #[error("{what} is gone")]
-    Gone {
-        /// What was written.
-        what: &'static str,
-    },
-    /// The API server does not take it: a quota, an admission rule, or a value that it does not allow.
-    #[error("the API server refuses {what}: {}", .refusal.message)]
-    Refused {
-        /// What was written.
-        what: &'static str,
-        /// For the status.
-        refusal: Refusal,
-    },
-    /// Its namespace is being deleted, and takes nothing new.
-    #[error("{what} cannot be made: its namespace is being deleted")]
-    Terminating {
-        /// What was written.
-        what: &'static str,
-    },
-    /// It answered with an error.
-    #[error("cannot write {what}: {source}")]
-    Api {
-        /// What was written.
-        what: &'static str,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-    /// Another replica leads by now: it decides, not we.
-    #[error("{what} is not written: this replica leads no more")]
-    NotLeading {
-        /// What was to be written.
-        what: &'static str,
-    },
-    /// It did not answer.
-    #[error("cannot write {what}: no answer within {} seconds", DEADLINE.as_secs())]
-    Late {
-        /// What was written.
-        what: &'static str,
-    },
-}
 
 /// Writes to the API server.
 #[derive(Clone)]
@@ -135,8 +82,19 @@ impl Writer {
     }
 
     /// Makes a Job, after the ConfigMap that its pod mounts. One that is there already is left to the next observation,
-    /// which sees whose it is.
+    /// which sees whose it is. No answer is a refusal, too: the API server waits for its admission webhooks, and the one that
+    /// hangs now hangs the next time. Should the Job have been made all the same, the next observation finds it.
     pub async fn create_job(&self, job: &Job) -> Result<(), ApplyError> {
+        self.try_create_job(job).await.map_err(|error| match error {
+            ApplyError::Late { what } => ApplyError::Refused {
+                what,
+                refusal: Refusal::new(Reason::PodRejected, &format!("{error}; look for an admission webhook that hangs")),
+            },
+            other => other,
+        })
+    }
+
+    async fn try_create_job(&self, job: &Job) -> Result<(), ApplyError> {
         let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
         self.platform_config_map(namespace).await?;
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
@@ -292,80 +250,4 @@ fn names(image: &RobotImage) -> (&str, &str) {
         image.metadata.namespace.as_deref().unwrap_or_default(),
         image.metadata.name.as_deref().unwrap_or_default(),
     )
-}
-
-fn classify(what: &'static str, error: kube::Error) -> ApplyError {
-    let kube::Error::Api(status) = &error else {
-        return ApplyError::Api {
-            what,
-            source: Box::new(error),
-        };
-    };
-    if status.is_not_found() {
-        ApplyError::Gone { what }
-    } else if status.is_conflict() && !status.is_already_exists() {
-        ApplyError::Conflict { what }
-    } else if is_terminating(status) {
-        ApplyError::Terminating { what }
-    } else if status.is_forbidden() || status.is_invalid() {
-        let reason = if status.message.contains("exceeded quota") {
-            Reason::QuotaExceeded
-        } else {
-            Reason::PodRejected
-        };
-        let message = text::line(&format!("the API server refuses {what}: {}", status.message), 300);
-        ApplyError::Refused {
-            what,
-            refusal: Refusal { reason, message },
-        }
-    } else {
-        ApplyError::Api {
-            what,
-            source: Box::new(error),
-        }
-    }
-}
-
-/// Whether a namespace that is being deleted refuses it.
-fn is_terminating(status: &Status) -> bool {
-    let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes[..]);
-    status.is_forbidden() && causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
-}
-
-fn already_exists(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_already_exists())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_are_told_apart() {
-        let error = |code: u16, reason: &str, message: &str, cause: &str| {
-            let status = serde_json::from_value(json!({
-                "status": "Failure", "code": code, "reason": reason, "message": message,
-                "details": {"causes": [{"reason": cause, "message": "", "field": ""}]},
-            }));
-            classify("it", kube::Error::Api(Box::new(status.unwrap())))
-        };
-        let terminating = "jobs.batch \"a\" is forbidden: unable to create new content in namespace b because it is being terminated";
-        assert!(matches!(
-            error(403, "Forbidden", terminating, "NamespaceTerminating"),
-            ApplyError::Terminating { .. }
-        ));
-        for (message, wanted) in [
-            ("jobs.batch \"a\" is forbidden: exceeded quota: q", Reason::QuotaExceeded),
-            ("jobs.batch \"a\" is forbidden: some policy says no", Reason::PodRejected),
-        ] {
-            let ApplyError::Refused { refusal, .. } = error(403, "Forbidden", message, "") else {
-                panic!("{message}")
-            };
-            assert_eq!(refusal.reason, wanted);
-        }
-        assert!(matches!(error(409, "Conflict", "changed", ""), ApplyError::Conflict { .. }));
-        assert!(matches!(error(409, "AlreadyExists", "there", ""), ApplyError::Api { .. }));
-        assert!(matches!(error(404, "NotFound", "gone", ""), ApplyError::Gone { .. }));
-        assert!(matches!(error(500, "InternalError", "etcd", ""), ApplyError::Api { .. }));
-    }
 }

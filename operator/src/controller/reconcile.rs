@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use robotimage_crds::api::condition::{RECONCILING, reasons};
@@ -250,47 +251,56 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
     context.memory.source(uid, Some(&key))
 }
 
-/// Carries actions out; answers whether the API server refused the Job.
+/// Carries actions out; answers whether the API server refused the Job. One that fails keeps none of the others: a ConfigMap
+/// that cannot be written must not hold up a build.
 async fn act(context: &Context, observed: &Observed, actions: Vec<Action>) -> Result<bool, ReconcileError> {
     let image = &observed.image;
     let namespace = image.namespace().unwrap_or_default();
-    let uid = image.uid().unwrap_or_default();
-    let mut refused = false;
+    let (mut refused, mut failed) = (false, None);
     for action in actions {
-        match action {
+        let done = match action {
             Action::DeleteJob { name, uid } => {
                 tracing::info!(image = full_name(image), job = name, "deleting a Job that is not needed");
-                context.writer.delete_job(&namespace, &name, &uid).await?;
+                context
+                    .writer
+                    .delete_job(&namespace, &name, &uid)
+                    .await
+                    .map_err(ReconcileError::from)
             }
-            Action::Announce { name, data } => announce(context, image, name, data).await?,
-            Action::CreateJob(job) => {
-                let build = image
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.latest_build.as_ref())
-                    .map(|build| build.build_id.clone())
-                    .unwrap_or_default();
-                match context.writer.create_job(&job).await {
-                    Ok(()) => {
-                        tracing::info!(image = full_name(image), job = job.name_any(), "made the Job of a build");
-                        context.memory.refused(&uid, &build, None);
-                    }
-                    Err(ApplyError::Refused { refusal, .. }) => {
-                        tracing::warn!(
-                            image = full_name(image),
-                            job = job.name_any(),
-                            refusal = refusal.message,
-                            "the Job of a build is refused"
-                        );
-                        context.memory.refused(&uid, &build, Some(refusal));
-                        refused = true;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
+            Action::Announce { name, data } => announce(context, image, name, data).await,
+            Action::CreateJob(job) => create(context, image, &job).await.map(|taken| refused |= !taken),
+        };
+        failed = failed.or(done.err());
     }
-    Ok(refused)
+    failed.map_or(Ok(refused), Err)
+}
+
+/// Offers the live build's Job to the API server; answers whether it was taken. Why not is told by the next decision.
+async fn create(context: &Context, image: &RobotImage, job: &Job) -> Result<bool, ReconcileError> {
+    let uid = image.uid().unwrap_or_default();
+    let status = image.status.as_ref();
+    let build = status
+        .and_then(|status| status.latest_build.as_ref())
+        .map(|build| build.build_id.clone())
+        .unwrap_or_default();
+    match context.writer.create_job(job).await {
+        Ok(()) => {
+            tracing::info!(image = full_name(image), job = job.name_any(), "made the Job of a build");
+            context.memory.refused(&uid, &build, None);
+            Ok(true)
+        }
+        Err(ApplyError::Refused { refusal, .. }) => {
+            tracing::warn!(
+                image = full_name(image),
+                job = job.name_any(),
+                refusal = refusal.message,
+                "the Job of a build is refused"
+            );
+            context.memory.refused(&uid, &build, Some(refusal));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes the image into a ConfigMap; one that may not be written is told once and left.

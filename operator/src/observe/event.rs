@@ -7,11 +7,10 @@ use k8s_openapi::api::core::v1::Event;
 use robotimage_crds::reason::Reason;
 
 use super::Refusal;
-use crate::text;
 
 /// What keeps a Job or pod from running by its events, told by the latest that says anything. A kubelet that has come to the
-/// images is over what it complained of before.
-pub fn refusal_of_events(mut events: Vec<Event>) -> Option<Refusal> {
+/// images is over what it complained of before. `image` is the builder image, as far as there is a pod.
+pub fn refusal_of_events(mut events: Vec<Event>, image: &str) -> Option<Refusal> {
     events.sort_by_key(|event| {
         let last = event.last_timestamp.as_ref().map(|time| time.0);
         last.or_else(|| event.event_time.as_ref().map(|time| time.0))
@@ -20,15 +19,12 @@ pub fn refusal_of_events(mut events: Vec<Event>) -> Option<Refusal> {
         .iter()
         .rev()
         .take_while(|event| !matches!(event.reason.as_deref(), Some("Pulling" | "Pulled" | "Created" | "Started")))
-        .find_map(refusal_of_event)
+        .find_map(|event| refusal_of_event(event, image))
 }
 
-fn refusal_of_event(event: &Event) -> Option<Refusal> {
+fn refusal_of_event(event: &Event, image: &str) -> Option<Refusal> {
     let message = event.message.as_deref().unwrap_or_default();
-    let pod = |reason, problem: &str| {
-        let message = format!("{problem}; the pod's events say why");
-        Some(Refusal { reason, message })
-    };
+    let pod = |reason, problem: &str| Some(Refusal::of_events(reason, problem));
     match event.reason.as_deref()? {
         "FailedCreate" => {
             let reason = if message.contains("exceeded quota") {
@@ -37,19 +33,14 @@ fn refusal_of_event(event: &Event) -> Option<Refusal> {
                 Reason::PodRejected
             };
             let told = message.split_once("\" is forbidden: ").map_or(message, |(_, told)| told);
-            Some(Refusal {
-                reason,
-                message: text::line(&format!("the cluster refuses the build pod: {told}"), 300),
-            })
+            Some(Refusal::new(reason, &format!("the cluster refuses the build pod: {told}")))
         }
         "FailedMount" | "FailedAttachVolume" => pod(Reason::PodRejected, "the node cannot mount a volume of the build pod"),
         "FailedCreatePodSandBox" | "FailedCreatePodContainer" => {
             pod(Reason::PodRejected, "the node cannot make the sandbox of the build pod")
         }
         "FailedScheduling" => pod(Reason::Unschedulable, "no node can take the build pod"),
-        "Failed" if message.contains("pull image") || message.contains("ErrImagePull") => {
-            pod(Reason::BuilderImagePullFailed, "the node cannot pull the builder image")
-        }
+        "Failed" if message.contains("pull image") || message.contains("ErrImagePull") => Some(Refusal::of_pull(image)),
         _ => None,
     }
 }
@@ -57,8 +48,10 @@ fn refusal_of_event(event: &Event) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
 
     use super::*;
+    use crate::observe::PodView;
 
     fn event(second: i64, reason: &str, message: &str) -> Event {
         Event {
@@ -115,12 +108,25 @@ mod tests {
                 ],
                 Some((
                     Reason::BuilderImagePullFailed,
-                    "the node cannot pull the builder image; the pod's events say why",
+                    "the node cannot pull the builder image builder:1; the pod's events say why",
                 )),
             ),
         ] {
-            let told = refusal_of_events(events);
+            let told = refusal_of_events(events, "builder:1");
             assert_eq!(told.as_ref().map(|told| (told.reason, told.message.as_str())), wanted);
         }
+    }
+
+    #[test]
+    fn a_pod_and_its_events_say_the_same_of_a_pull() {
+        let events = vec![event(1, "Failed", "Failed to pull image \"builder:1\": no route to host")];
+        let state = json!({"waiting": {"reason": "ErrImagePull", "message": "no route to host"}});
+        let pod = serde_json::from_value(json!({
+            "spec": {"containers": [{"name": "publish", "image": "builder:1"}]},
+            "status": {"containerStatuses": [{"name": "publish", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state}]},
+        }));
+        let pod = PodView::of(&pod.unwrap());
+        assert!(pod.refusal.is_some());
+        assert_eq!(refusal_of_events(events, &pod.image), pod.refusal);
     }
 }

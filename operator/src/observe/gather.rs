@@ -88,9 +88,11 @@ impl Reader {
                 if is_doubtful(job, &pods, now) {
                     pods = self.pods(&namespace, &image).await?;
                 }
-                if let Some(uid) = is_silent(job, &pods, now) {
-                    refusal = self.refusal(&namespace, &uid).await?;
-                }
+                // It was taken in the end; what keeps it now is told by itself, or by events.
+                refusal = match is_silent(job, &pods, now) {
+                    Some((uid, image)) => self.refusal(&namespace, &uid, &image).await?,
+                    None => None,
+                };
             }
         }
         pods.sort_by_key(|pod| pod.created);
@@ -119,11 +121,11 @@ impl Reader {
     }
 
     /// Pod Security, quota and admission refusals, and volumes that cannot be mounted, are told in events alone.
-    async fn refusal(&self, namespace: &str, uid: &str) -> Result<Option<Refusal>, GatherError> {
+    async fn refusal(&self, namespace: &str, uid: &str, image: &str) -> Result<Option<Refusal>, GatherError> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let list = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(50);
         let events = within("the events of the build", api.list(&list)).await?;
-        Ok(refusal_of_events(events.items))
+        Ok(refusal_of_events(events.items, image))
     }
 }
 
@@ -137,16 +139,17 @@ pub(crate) fn is_doubtful(job: &JobView, pods: &[PodView], now: Timestamp) -> bo
     own.any(|pod| pod.lost(now) || !pod.started() && has_waited(pod.created, LONG, now))
 }
 
-/// UID of what only its events explain: the Job, when it has no pod; its pod, when it does not start and does not say why.
-fn is_silent(job: &JobView, pods: &[PodView], now: Timestamp) -> Option<String> {
+/// UID of what only its events explain (the Job, when it has no pod; its pod, when it does not start and does not say why), and
+/// the builder image.
+fn is_silent(job: &JobView, pods: &[PodView], now: Timestamp) -> Option<(String, String)> {
     let mut own = pods.iter().filter(|pod| pod.owner == job.uid).peekable();
     if own.peek().is_none() {
         let silent = job.ended.is_none() && !job.deleting && has_waited(job.created, PATIENCE, now);
-        return silent.then(|| job.uid.clone());
+        return silent.then(|| (job.uid.clone(), String::new()));
     }
     let pod = own.find(|pod| !pod.ended(now))?;
     let silent = !pod.started() && pod.refusal.is_none() && has_waited(pod.created, PATIENCE, now);
-    silent.then(|| pod.uid.clone())
+    silent.then(|| (pod.uid.clone(), pod.image.clone()))
 }
 
 fn has_waited(since: Option<Timestamp>, patience: SignedDuration, now: Timestamp) -> bool {

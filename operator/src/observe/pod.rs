@@ -20,6 +20,29 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// A refusal in one line, at most 300 bytes.
+    pub fn new(reason: Reason, message: &str) -> Self {
+        Self {
+            reason,
+            message: text::line(message, 300),
+        }
+    }
+
+    /// What the pod's events tell in words that change with each try; ours must not, or every try would be a status write.
+    pub(super) fn of_events(reason: Reason, problem: &str) -> Self {
+        Self::new(reason, &format!("{problem}; the pod's events say why"))
+    }
+
+    /// The node cannot have the builder image.
+    pub(super) fn of_pull(image: &str) -> Self {
+        Self::of_events(
+            Reason::BuilderImagePullFailed,
+            &format!("the node cannot pull the builder image {image}"),
+        )
+    }
+}
+
 /// A build pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodView {
@@ -43,6 +66,8 @@ pub struct PodView {
     pub created: Option<Timestamp>,
     /// Why it does not start.
     pub refusal: Option<Refusal>,
+    /// The builder image, of all its containers.
+    pub image: String,
     /// Its containers, in the order of the steps.
     pub containers: Vec<ContainerView>,
 }
@@ -105,24 +130,16 @@ impl PodView {
                 })
             })
             .collect::<Vec<_>>();
+        let image = spec_image(pod);
         let unscheduled = conditions
             .iter()
             .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"));
         let refusal = unscheduled
-            .map(|condition| Refusal {
-                reason: Reason::Unschedulable,
-                message: text::line(
-                    &format!(
-                        "no node can take the build pod: {}",
-                        condition.message.as_deref().unwrap_or("no reason is told")
-                    ),
-                    300,
-                ),
+            .map(|condition| {
+                let told = condition.message.as_deref().unwrap_or("no reason is told");
+                Refusal::new(Reason::Unschedulable, &format!("no node can take the build pod: {told}"))
             })
-            .or_else(|| {
-                let image = spec_image(pod);
-                containers.iter().find_map(|container| waiting_refusal(&container.state, &image))
-            });
+            .or_else(|| containers.iter().find_map(|container| waiting_refusal(&container.state, &image)));
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -137,6 +154,7 @@ impl PodView {
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             refusal,
+            image,
             containers,
         }
     }
@@ -200,15 +218,8 @@ fn spec_image(pod: &Pod) -> String {
     first.and_then(|container| container.image.clone()).unwrap_or_default()
 }
 
-/// The kubelet's messages change with each of its tries; ours must not, or every try would be a status write.
 fn waiting_refusal(state: &ContainerState, image: &str) -> Option<Refusal> {
     let ContainerState::Waiting { reason } = state else { return None };
-    let refusal = |reason, problem: &str| {
-        Some(Refusal {
-            reason,
-            message: text::line(&format!("the node cannot {problem}; the pod's events say why"), 300),
-        })
-    };
     match reason.as_str() {
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -216,10 +227,11 @@ fn waiting_refusal(state: &ContainerState, image: &str) -> Option<Refusal> {
         | "ErrImageNeverPull"
         | "ImageInspectError"
         | "RegistryUnavailable"
-        | "SignatureValidationFailed" => refusal(Reason::BuilderImagePullFailed, &format!("pull the builder image {image}")),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            refusal(Reason::PodRejected, "create the build pod's container")
-        }
+        | "SignatureValidationFailed" => Some(Refusal::of_pull(image)),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(Refusal::of_events(
+            Reason::PodRejected,
+            "the node cannot create the build pod's container",
+        )),
         _ => None,
     }
 }

@@ -61,7 +61,7 @@ async fn observe(cluster: &Cluster, resource: &Resource, now: Timestamp) -> Resu
     let live = resource.live().and_then(|build| jobs.iter().find(|job| job.name == build.job));
     let refusal = match live {
         // Why a Job has no pod is told in events alone.
-        Some(job) if !pods.iter().any(|pod| pod.owner == job.uid) => refusal_of_events(cluster.events_of(&job.uid).await?),
+        Some(job) if !pods.iter().any(|pod| pod.owner == job.uid) => refusal_of_events(cluster.events_of(&job.uid).await?, ""),
         _ => None,
     };
     let conditions = &resource.status.conditions;
