@@ -13,6 +13,6 @@ pub use spec::{
     Platform, PublishTo, RccSource, Resources, Robot, RobotImage, RobotImageSpec, Source, Supersede,
 };
 pub use status::{
-    BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus,
-    LoopStatus, RobotImageStatus, SourceStatus, StepStatus,
+    Blocked, BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage,
+    LayerStatus, LoopStatus, RobotImageStatus, SourceStatus, StepStatus,
 };

@@ -56,7 +56,8 @@ pub struct RobotImageStatus {
     pub repeated: Option<LoopStatus>,
 }
 
-/// Builds that ended in the same build key one after another, without a person having asked for them.
+/// Builds that ended in the build key of the image before them, or went back to a configuration of the platform that was left
+/// before, without a person having asked for them.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct LoopStatus {
@@ -66,6 +67,9 @@ pub struct LoopStatus {
     pub count: u32,
     /// When the first of them ended.
     pub since: Time,
+    /// The configuration of the platform that was left last, by the first digits of its hash: a build that goes back to it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
 }
 
 /// Values of our annotations that were acted on. An annotation raises no generation: who waits for one waits for this.
@@ -132,9 +136,10 @@ pub struct Inputs {
     pub rcc_image: Option<String>,
     /// Recipe version of the layers.
     pub compatibility: u32,
-    /// Of base and rcc, those that the operator may not look at without credentials: only a build sees a newer one.
+    /// Of base, rcc and image (the published one), those that the operator may not look at without credentials: only a build
+    /// sees a newer base or rcc, and nobody sees that the image is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2))]
+    #[schemars(length(max = 3))]
     pub unchecked: Vec<String>,
 }
 
@@ -265,6 +270,9 @@ pub struct LatestBuild {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     pub steps: Vec<StepStatus>,
+    /// What keeps it from starting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
     /// Memory limit of its steps, where an attempt before ran out of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
@@ -277,6 +285,15 @@ pub struct LatestBuild {
     /// Revision it builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+}
+
+/// What keeps a build from starting.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Unschedulable, BuilderImagePullFailed, QuotaExceeded or PodRejected.
+    pub reason: String,
+    /// When that was seen first: the platform's `builds.queueLimit` counts from here.
+    pub since: Time,
 }
 
 /// The last failure, of a build or of the source's resolution.

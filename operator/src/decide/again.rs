@@ -8,7 +8,7 @@ use robotimage_crds::build::Step;
 use super::decision::{LONG_STEP, Run};
 use super::looping;
 use super::schedule::{self, Look, next_image_look, next_look};
-use super::verdict::Progress;
+use super::verdict::{Hindrance, Progress};
 
 /// A Job without a pod is asked for its events after this, and again in this rhythm.
 const PODLESS: Duration = Duration::from_secs(5);
@@ -44,14 +44,15 @@ impl Run<'_> {
         if self.live_build().is_some() {
             times.push(schedule::later(self.now, RESYNC));
             match progress {
-                Some(Progress::Waiting { since, podless, refusal }) => {
-                    times.push(schedule::later(*since, self.platform.config.queue_limit.0));
+                Some(Progress::Waiting { blocked, podless }) => {
+                    times.extend(self.queue_ends(blocked.as_ref()));
                     if *podless {
                         times.push(schedule::later(self.now, PODLESS));
-                    } else if refusal.is_none() {
+                    } else if blocked.is_none() {
                         times.push(schedule::later(self.now, UNSTARTED));
                     }
                 }
+                Some(Progress::Unborn { blocked }) => times.extend(self.queue_ends(blocked.as_ref())),
                 Some(Progress::Running {
                     step: Some((_, since)), ..
                 }) if self.told_step(Step::Fetch, *since).is_none() => {
@@ -65,7 +66,7 @@ impl Run<'_> {
             times.extend(schedule::next_refresh(&self.settings, &self.observed.source, self.now));
             times.extend(match &self.status.last_failure {
                 // Nobody would try it: once a second it would be due.
-                Some(_) if looping::stopped(&self.status) => None,
+                Some(_) if looping::stopped(&self.status) || self.refused().is_some() => None,
                 Some(failed) => self.retry_at(failed),
                 None => schedule::next_check(&self.status, &self.settings),
             });
@@ -77,5 +78,10 @@ impl Run<'_> {
                 .max(jiff::SignedDuration::from_secs(1))
                 .unsigned_abs(),
         )
+    }
+
+    /// When what is in the way becomes a failure.
+    fn queue_ends(&self, blocked: Option<&Hindrance>) -> Option<Timestamp> {
+        blocked.map(|blocked| schedule::later(blocked.since, self.platform.config.queue_limit.0))
     }
 }

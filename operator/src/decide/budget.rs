@@ -88,8 +88,8 @@ fn size(status: &RobotImageStatus) -> usize {
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use robotimage_crds::api::{
-        ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus, LoopStatus,
-        SourceStatus, StepStatus,
+        Blocked, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage, LayerStatus,
+        LoopStatus, SourceStatus, StepStatus,
     };
 
     use super::*;
@@ -98,8 +98,9 @@ mod tests {
         "\"".repeat(bytes / 2)
     }
 
-    /// Everything as large as the operator lets it become: its own cuts of foreign text, and the bounds of the spec.
-    fn fullest() -> RobotImageStatus {
+    /// Everything as large as the operator lets it become: its own cuts of foreign text, and the bounds of the spec. A build that
+    /// is kept from starting has no plan, no steps and no end.
+    fn fullest(is_blocked: bool) -> RobotImageStatus {
         let time = || Time("2026-03-01T10:00:00Z".parse().unwrap());
         let key = "0".repeat(62 + 2 * 14 + 12);
         let condition = |kind: &str| Condition {
@@ -158,7 +159,7 @@ mod tests {
                 rcc: long(120),
                 rcc_image: Some("0".repeat(71)),
                 compatibility: 1,
-                unchecked: vec!["base".to_owned(), "rcc".to_owned()],
+                unchecked: vec!["base".to_owned(), "image".to_owned(), "rcc".to_owned()],
             }),
             latest_image: Some(LatestImage {
                 reference: "r".repeat(327),
@@ -181,11 +182,19 @@ mod tests {
                 uid: Some("0".repeat(36)),
                 request_key: key.clone(),
                 generation: i64::MAX,
-                plan: Some("CodeOnly".to_owned()),
+                plan: (!is_blocked).then(|| "CodeOnly".to_owned()),
                 reasons: vec![reason(), reason(), reason(), reason()],
-                steps: ["fetch", "resolve", "publish"].map(step).to_vec(),
+                steps: if is_blocked {
+                    Vec::new()
+                } else {
+                    ["fetch", "resolve", "publish"].map(step).to_vec()
+                },
                 started_at: Some(time()),
-                duration: Some("23h59m59s".to_owned()),
+                duration: (!is_blocked).then(|| "23h59m59s".to_owned()),
+                blocked: is_blocked.then(|| Blocked {
+                    reason: "BuilderImagePullFailed".to_owned(),
+                    since: time(),
+                }),
                 memory: Some("9223372036854775807".to_owned()),
                 revision: Some(long(300)),
                 ..LatestBuild::default()
@@ -213,21 +222,24 @@ mod tests {
                 build_key: "0".repeat(64),
                 count: 6,
                 since: time(),
+                platform: Some("0".repeat(8)),
             }),
         }
     }
 
     #[test]
     fn at_its_fullest_it_fits() {
-        let mut status = fullest();
-        assert!(size(&status) > 2 * MOST, "the test does not fill it");
-        fit(&mut status);
-        assert!(size(&status) <= MOST, "{}", size(&status));
-        assert_eq!(status.conditions.len(), 4);
-        assert!(!status.latest_image.as_ref().unwrap().tags.is_empty());
-        let again = status.clone();
-        fit(&mut status);
-        assert_eq!(status, again);
+        for is_blocked in [false, true] {
+            let mut status = fullest(is_blocked);
+            assert!(size(&status) > 2 * MOST, "the test does not fill it");
+            fit(&mut status);
+            assert!(size(&status) <= MOST, "{}", size(&status));
+            assert_eq!(status.conditions.len(), 4);
+            assert!(!status.latest_image.as_ref().unwrap().tags.is_empty());
+            let again = status.clone();
+            fit(&mut status);
+            assert_eq!(status, again);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use robotimage_crds::reason::Reason;
 
 use super::defaults::Settings;
 use super::failure::{self, Terms};
+use super::looping::Ended;
 use super::outcome::Note;
 use super::retry::Plan;
 use super::start::is_forced;
@@ -176,12 +177,19 @@ fn succeed(status: &mut RobotImageStatus, build: &mut LatestBuild, success: &Suc
     } = success;
     build.phase = BuildPhase::Succeeded;
     status.last_failure = None;
+    let key_before = status.latest_image.as_ref().map(|image| image.build_key.clone());
     let before = status
         .latest_image
         .take()
         .filter(|image| image.digest == published.digest && image.reference.starts_with(&format!("{}@", plan.image.repository)));
     let noop = fetched.noop && published.noop;
-    looping::count(status, build, &text::line(&fetched.build_key, 64), noop, now);
+    let ended = Ended {
+        build,
+        build_key: &text::line(&fetched.build_key, 64),
+        before: key_before.as_deref(),
+        noop,
+    };
+    looping::count(status, &ended, now);
     let short = published.digest["sha256:".len()..][..12].to_owned();
     let tags = plan
         .image

@@ -137,8 +137,9 @@ fn ready(writer: &mut Writer<'_>, stand: &Stand, status: &RobotImageStatus, fail
         }
         Stand::Looping => {
             let reason = Reason::LoopDetected.as_str();
-            writer.set(READY, "False", reason, looping::MESSAGE);
-            writer.set(STALLED, "True", reason, looping::MESSAGE);
+            let message = looping::message(status);
+            writer.set(READY, "False", reason, message);
+            writer.set(STALLED, "True", reason, message);
         }
         Stand::Suspended => {
             let reason = Reason::Suspended.as_str();

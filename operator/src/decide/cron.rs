@@ -3,14 +3,32 @@
 //! Minute, hour, day of the month, month, day of the week (0 and 7 are Sunday): each `*`, a number, a range `a-b` (one that
 //! ends before it begins goes over the end), any of them with a step `/n`, or several with commas between. As everywhere,
 //! with both kinds of day restricted, either is enough.
+//!
+//! Invariant: what was read as a schedule comes at some time, and no more often than once an hour.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-/// Days in which every date that exists comes up: a 29th of February can be eight years away.
-const HORIZON: usize = 8 * 366 + 1;
+/// Days in which every date that exists comes up: a 29th of February that has to be a Sunday can be forty years away.
+const HORIZON: usize = 40 * 366;
 const MINUTES: i32 = 24 * 60;
+/// Days of the months, in the longest year.
+const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/// A text is no schedule that can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CronError {
+    /// It cannot be read.
+    #[error("is no schedule; it takes minute, hour, day of the month, month and day of the week, in UTC, for example 0 3 * * 1")]
+    Unreadable,
+    /// Its days are not in its months.
+    #[error("names no day that there is; one of its months must have such a day")]
+    Never,
+    /// It comes too often.
+    #[error("comes more often than once an hour; its minute must be one number")]
+    TooOften,
+}
 
 /// A schedule. Bit n of a field says that it holds n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +44,42 @@ pub struct Cron {
 
 impl Cron {
     /// Reads five fields.
-    pub fn parse(text: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Says what is wrong with a text that is no schedule, never comes, or comes more often than once an hour.
+    pub fn parse(text: &str) -> Result<Self, CronError> {
+        let cron = Self::read(text).ok_or(CronError::Unreadable)?;
+        if !cron.comes() {
+            return Err(CronError::Never);
+        }
+        // Times of one minute are an hour apart, or more; those of two are not.
+        if cron.minutes.count_ones() > 1 {
+            return Err(CronError::TooOften);
+        }
+        Ok(cron)
+    }
+
+    fn read(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.split_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = fields[..] else {
             return None;
         };
-        let weekday_bits = field(weekdays, 0, 7)?;
+        let weekday_bits = field(weekdays, 0, 7, 7)?;
         Some(Self {
-            minutes: field(minutes, 0, 59)?,
-            hours: field(hours, 0, 23)?,
-            days: field(days, 1, 31)?,
-            months: field(months, 1, 12)?,
+            minutes: field(minutes, 0, 59, 60)?,
+            hours: field(hours, 0, 23, 24)?,
+            days: field(days, 1, 31, 31)?,
+            months: field(months, 1, 12, 12)?,
             // Sunday has two numbers.
             weekdays: weekday_bits | ((weekday_bits >> 7) & 1),
             either: !days.starts_with('*') && !weekdays.starts_with('*'),
         })
+    }
+
+    /// Whether any date is meant: sooner or later, each is each day of the week.
+    fn comes(&self) -> bool {
+        let has_day = |(month, length): (i32, u32)| has(self.months, month) && self.days & ((1 << (length + 1)) - 1) != 0;
+        self.either || (1..).zip(LENGTHS).any(has_day)
     }
 
     /// The last time that is not after `now`; none when there was none.
@@ -98,8 +137,8 @@ fn has(bits: u64, number: i32) -> bool {
     (bits >> number) & 1 == 1
 }
 
-/// The numbers of a field, from `least` to `most`.
-fn field(text: &str, least: u32, most: u32) -> Option<u64> {
+/// The numbers of a field, from `least` to `most`; after `cycle` of them they begin anew.
+fn field(text: &str, least: u32, most: u32, cycle: u32) -> Option<u64> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
         text.parse().ok().filter(|number| digits && (least..=most).contains(number))
@@ -117,9 +156,9 @@ fn field(text: &str, least: u32, most: u32) -> Option<u64> {
             None if step > 1 => (number(range)?, most),
             None => (number(range)?, number(range)?),
         };
-        let span = if to < from { to + most - least + 1 } else { to };
+        let span = if to < from { to + cycle } else { to };
         for value in (from..=span).step_by(step) {
-            bits |= 1 << if value > most { value - (most - least + 1) } else { value };
+            bits |= 1 << if value > most { value - cycle } else { value };
         }
     }
     Some(bits)
@@ -132,7 +171,7 @@ mod tests {
     use super::*;
 
     fn around(text: &str, now: &str) -> (String, String) {
-        let (cron, now) = (Cron::parse(text).unwrap_or_else(|| panic!("{text}")), now.parse().unwrap());
+        let (cron, now) = (Cron::read(text).unwrap_or_else(|| panic!("{text}")), now.parse().unwrap());
         let show = |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| time.to_string());
         (show(cron.last(now)), show(cron.next(now)))
     }
@@ -186,7 +225,38 @@ mod tests {
                 "2025-12-31T00:00:00Z",
                 "2026-12-31T00:00:00Z",
             ),
-            ("0 0 30 2 *", "2026-03-01T10:00:00Z", "never", "never"),
+            // From one end of the week over the other, each second day: Sunday is one day, whatever its number.
+            (
+                "0 0 * * 6-2/2",
+                "2026-03-01T10:00:00Z",
+                "2026-02-28T00:00:00Z",
+                "2026-03-02T00:00:00Z",
+            ),
+            (
+                "0 0 * * 5-2/2",
+                "2026-03-01T10:00:00Z",
+                "2026-03-01T00:00:00Z",
+                "2026-03-03T00:00:00Z",
+            ),
+            (
+                "0 0 * * 7-2",
+                "2026-03-03T10:00:00Z",
+                "2026-03-03T00:00:00Z",
+                "2026-03-08T00:00:00Z",
+            ),
+            // A 29th of February that is a Sunday.
+            (
+                "0 0 29 2 */7",
+                "2061-03-01T10:00:00Z",
+                "2060-02-29T00:00:00Z",
+                "2088-02-29T00:00:00Z",
+            ),
+            (
+                "0 0 29 2 */7",
+                "2090-03-01T10:00:00Z",
+                "2088-02-29T00:00:00Z",
+                "2128-02-29T00:00:00Z",
+            ),
         ] {
             assert_eq!(around(text, now), (last.to_owned(), next.to_owned()), "{text} at {now}");
         }
@@ -215,7 +285,25 @@ mod tests {
             "*/100 * * * *",
             "+1 * * * *",
         ] {
-            assert_eq!(Cron::parse(text), None, "{text}");
+            assert_eq!(Cron::parse(text), Err(CronError::Unreadable), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_never_comes_or_too_often() {
+        for (text, error) in [
+            ("0 0 30 2 *", Some(CronError::Never)),
+            ("0 0 31 2,4,6,9,11 *", Some(CronError::Never)),
+            ("0 0 30 2 */2", Some(CronError::Never)),
+            ("0 0 30 2 1", None),
+            ("0 0 29 2 *", None),
+            ("0 0 31 2-3 *", None),
+            ("*/30 0 * * *", Some(CronError::TooOften)),
+            ("0,59 0 1 1 *", Some(CronError::TooOften)),
+            ("59 * * * *", None),
+            ("*/60 * * * *", None),
+        ] {
+            assert_eq!(Cron::parse(text).err(), error, "{text}");
         }
     }
 
@@ -227,7 +315,7 @@ mod tests {
         ) {
             let star = |value: Option<u8>| value.map_or_else(|| "*".to_owned(), |value| value.to_string());
             let text = format!("{minute}/{step} {hour} {} * {}", star(day), star(weekday));
-            let (cron, now) = (Cron::parse(&text).unwrap(), Timestamp::from_second(seconds).unwrap());
+            let (cron, now) = (Cron::read(&text).unwrap(), Timestamp::from_second(seconds).unwrap());
             let (last, next) = (cron.last(now).unwrap(), cron.next(now).unwrap());
             prop_assert!(last <= now && now < next, "{text}");
             prop_assert_eq!(cron.last(next), Some(next));
@@ -236,9 +324,24 @@ mod tests {
 
         #[test]
         fn no_text_is_too_much(text in ".{0,60}", seconds in 0_i64..4_000_000_000) {
-            if let Some(cron) = Cron::parse(&text) {
+            if let Some(cron) = Cron::read(&text) {
                 let now = Timestamp::from_second(seconds).unwrap();
                 let _ = (cron.last(now), cron.next(now));
+            }
+        }
+
+        #[test]
+        fn whatever_is_taken_comes_and_an_hour_apart_at_least(
+            text in "[0-9*/,-]{1,4} [0-9*/,-]{1,4} [0-9*/,-]{1,5} [0-9*/,-]{1,4} [0-9*/,-]{1,4}", seconds in 0_i64..4_000_000_000,
+        ) {
+            let now = Timestamp::from_second(seconds).unwrap();
+            match Cron::parse(&text) {
+                Ok(cron) => {
+                    let (last, next) = (cron.last(now).unwrap(), cron.next(now).unwrap());
+                    prop_assert!(next.duration_since(last).as_secs() >= 3600, "{text}");
+                }
+                Err(CronError::Never) => prop_assert_eq!(Cron::read(&text).unwrap().next(now), None, "{}", text),
+                Err(_) => {}
             }
         }
     }

@@ -3,28 +3,26 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use robotimage_crds::api::condition::READY;
-use robotimage_crds::api::{BuildPhase, LastFailure, LatestBuild, RobotImageStatus, SourceStatus};
+use robotimage_crds::api::{Blocked, BuildPhase, LastFailure, LatestBuild, RobotImageStatus, SourceStatus};
 use robotimage_crds::build::Fetched;
 use robotimage_crds::reason::Reason;
 
 use super::collect::{self, Collected};
-use super::conditions::{self, SourceStand, Stand};
 use super::defaults::{Finder, Settings};
 use super::failure::Terms;
-use super::outcome::{Action, Chance, Decision, Next, Note, whole_seconds};
+use super::outcome::{Chance, Decision, Next, Note, whole_seconds};
 use super::queue::Lane;
 use super::request_key::unresolved_key;
 use super::resolution::{Resolution, resolve};
 use super::schedule;
 use super::start::{Start, start};
-use super::verdict::{Progress, progress};
+use super::verdict::{Hindrance, Progress, progress};
 use super::wishes::Wishes;
-use super::{announce, budget, failure, garbage, history, looping, moving};
-use crate::apply::job::{JobInput, job};
+use super::{budget, conditions, failure, history, looping, moving, refused};
 use crate::config::Platform;
 use crate::observe::{Observed, Turn};
-use crate::source::SourceFailure;
 
 /// A step that lasts longer is told in the status.
 pub(super) const LONG_STEP: Duration = Duration::from_secs(10);
@@ -44,7 +42,7 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
     }
     let namespace = image.metadata.namespace.as_deref().unwrap_or_default();
     let Some(settings) = Settings::of(&image.spec, namespace, platform) else {
-        return unknown_source(observed, platform, now, chance);
+        return refused::unknown_source(observed, platform, now, chance);
     };
     Run {
         observed,
@@ -61,35 +59,6 @@ pub fn decide(observed: &Observed, platform: &Platform, now: Timestamp, chance: 
         wants: None,
     }
     .decide()
-}
-
-/// The spec was written for a newer version, which knows more sources than this one.
-fn unknown_source(observed: &Observed, platform: &Platform, now: Timestamp, chance: Chance) -> Decision {
-    let image = &observed.image;
-    let before = image.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    let generation = image.metadata.generation.unwrap_or_default();
-    let failure = SourceFailure::new(
-        Reason::NotAllowed,
-        "spec.source names no source that this version of the operator knows",
-    );
-    status.observed_generation = Some(generation);
-    let terms = Terms { retries: 0, now, chance };
-    let key = unresolved_key(&image.spec, &platform.hash);
-    failure::record_source(&mut status, &key, generation, &failure, now, terms);
-    let source = SourceStand::Failed(failure.reason, failure.message);
-    conditions::write(&mut status, &before.conditions, &Stand::Failed, Some(source), generation, now);
-    let next = if status == before {
-        Next::Rest
-    } else {
-        Next::Write(Box::new(status))
-    };
-    Decision {
-        next,
-        notes: Vec::new(),
-        again: None,
-        wants: None,
-    }
 }
 
 /// One decision on its way.
@@ -123,8 +92,13 @@ impl Run<'_> {
         self.cancel(&mut progress);
         self.supersede(&mut progress);
         self.hear(progress.as_ref());
-        self.record_source();
-        self.start(&mut progress);
+        if self.refused().is_some() {
+            self.record_refusal();
+        } else {
+            self.record_source();
+            self.start(&mut progress);
+        }
+        self.forget_blocked(progress.as_ref());
         self.record_revision();
         moving::note_unchecked(self.status.inputs.as_mut(), &self.observed.checks);
         let stand = self.stand(progress.as_ref());
@@ -182,8 +156,12 @@ impl Run<'_> {
                 self.notes.append(&mut self.collected.notes);
                 None
             }
-            Progress::Unborn { .. } => Some(progress),
-            Progress::Waiting { .. } => {
+            Progress::Unborn { ref blocked } => {
+                self.note_blocked(blocked.as_ref());
+                Some(progress)
+            }
+            Progress::Waiting { ref blocked, .. } => {
+                self.note_blocked(blocked.as_ref());
                 self.seen(job.map(|job| job.uid.clone()));
                 Some(progress)
             }
@@ -202,6 +180,25 @@ impl Run<'_> {
                 }
                 Some(progress)
             }
+        }
+    }
+
+    /// Notes what is in the way, and since when. Nothing in the way at this moment does not end a wait: it may be the next try.
+    fn note_blocked(&mut self, blocked: Option<&Hindrance>) {
+        if let (Some(build), Some(blocked)) = (self.status.latest_build.as_mut(), blocked) {
+            build.blocked = Some(Blocked {
+                reason: blocked.refusal.reason.as_str().to_owned(),
+                since: Time(blocked.since),
+            });
+        }
+    }
+
+    /// Forgets what was in the way of a build that runs, or is over.
+    fn forget_blocked(&mut self, progress: Option<&Progress>) {
+        if !matches!(progress, Some(Progress::Unborn { .. } | Progress::Waiting { .. }))
+            && let Some(build) = self.status.latest_build.as_mut()
+        {
+            build.blocked = None;
         }
     }
 
@@ -303,8 +300,10 @@ impl Run<'_> {
         }
         if !asked && looping::full(&self.status, self.now) {
             looping::stop(&mut self.status);
-            self.notes
-                .push(Note::warning(Reason::LoopDetected.as_str(), looping::MESSAGE.to_owned()));
+            self.notes.push(Note::warning(
+                Reason::LoopDetected.as_str(),
+                looping::message(&self.status).to_owned(),
+            ));
             return;
         }
         if self.observed.turn == Turn::Later {
@@ -321,7 +320,7 @@ impl Run<'_> {
         if looks {
             self.wishes.note_request(&mut self.status);
         }
-        *progress = Some(Progress::Unborn { refusal: None });
+        *progress = Some(Progress::Unborn { blocked: None });
     }
 
     /// The revision that the operator resolved. A commit that the spec names is only known to exist when fetch has seen it.
@@ -356,36 +355,5 @@ impl Run<'_> {
             .as_ref()
             .is_some_and(|failure| failure.request_key.as_deref() == Some(key));
         !failed && self.status.latest_image.as_ref().is_some_and(|image| image.request_key == key)
-    }
-
-    /// What the status announces and is not there yet, or there and not wanted.
-    fn actions(&self, progress: Option<&Progress>) -> Vec<Action> {
-        let mut actions = garbage::collect(&self.status, self.observed, self.now);
-        actions.extend(self.announce().0);
-        if let (Some(Progress::Unborn { .. }), Some(build), Resolution::Known { want, .. }) =
-            (progress, self.live_build(), &self.resolution)
-            && !garbage::others_live(self.observed, &build.job, self.now)
-        {
-            let digests = moving::Digests::of(&build.request_key, &self.status, &self.settings, &self.observed.checks);
-            let input = JobInput {
-                image: &self.observed.image,
-                settings: &self.settings,
-                platform: self.platform,
-                build,
-                want,
-                base: digests.base.as_deref(),
-                rcc: digests.rcc.as_deref(),
-                environment: moving::environment(&build.request_key, &self.settings),
-                now: self.now,
-            };
-            actions.push(Action::CreateJob(Box::new(job(&input))));
-        }
-        actions
-    }
-
-    /// What is to be written into the ConfigMap of publishTo, and else when.
-    pub(super) fn announce(&self) -> (Option<Action>, Option<Timestamp>) {
-        let (image, known) = (self.status.latest_image.as_ref(), self.observed.announced.as_ref());
-        announce::announce(&self.settings, image, known, self.now)
     }
 }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub image_interval: Duration,
     /// When the environment is solved anew.
     pub refresh: Option<Cron>,
+    /// What is asked for and makes no sense, and why: until it is changed, nothing is built.
+    pub refused: Option<String>,
     /// Whether the operator asks registries at all.
     pub polls_registries: bool,
     /// The repository.
@@ -132,15 +134,15 @@ impl Settings {
         let robot = spec.robot.clone().unwrap_or_default();
         let history = spec.history.clone().unwrap_or_default();
         let keep = |wish: Option<u32>| wish.unwrap_or(DEFAULT_HISTORY).clamp(1, MOST_HISTORY) as usize;
+        let schedule = spec.environment.as_ref().and_then(|environment| environment.refresh.as_deref());
+        let (refresh, refused) = schedule.map_or((None, None), refresh_of);
         Some(Self {
             suspended: spec.suspend.unwrap_or(false),
             interval,
             base_interval: interval.max(platform.config.registry_polling.base_interval.0),
             image_interval: interval.max(platform.config.registry_polling.image_interval.0),
-            refresh: spec
-                .environment
-                .as_ref()
-                .and_then(|environment| Cron::parse(environment.refresh.as_deref()?)),
+            refresh,
+            refused,
             polls_registries: platform.config.registry_polling.enabled,
             finder: finder(&git, namespace, interval, platform),
             git,
@@ -185,6 +187,17 @@ impl Settings {
     /// Secret of the source.
     pub fn git_secret(&self) -> Option<&str> {
         self.git.secret_ref.as_ref().map(|secret| secret.name.as_str())
+    }
+}
+
+/// The schedule, or why it is none.
+fn refresh_of(text: &str) -> (Option<Cron>, Option<String>) {
+    match Cron::parse(text) {
+        Ok(cron) => (Some(cron), None),
+        Err(error) => {
+            let text = crate::text::line(text, 100);
+            (None, Some(format!("spec.environment.refresh \"{text}\" {error}")))
+        }
     }
 }
 

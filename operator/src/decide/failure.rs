@@ -108,6 +108,11 @@ pub(super) fn of_cancel(key: &str, generation: i64, message: &str, now: Timestam
     entry(Reason::Canceled, message, key, generation, Plan::Never, now)
 }
 
+/// What a spec leaves that makes no sense: nothing follows of itself.
+pub(super) fn of_refusal(key: &str, generation: i64, message: &str, now: Timestamp) -> LastFailure {
+    entry(Reason::NotAllowed, message, key, generation, Plan::Never, now)
+}
+
 /// Whether a person ended it, and a person must start it again: not even a look is made.
 pub(super) fn is_cancel(failure: &LastFailure) -> bool {
     failure.reason == Reason::Canceled.as_str()

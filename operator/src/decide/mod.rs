@@ -4,6 +4,7 @@
 //! a crash between any two calls leaves a state from which the same decision follows again: a build's number is in the
 //! status before its Job exists, its result before its Job is deleted, and no action depends on memory.
 
+mod actions;
 mod again;
 mod announce;
 mod budget;
@@ -20,6 +21,7 @@ mod memory;
 mod moving;
 mod outcome;
 mod queue;
+mod refused;
 mod request_key;
 mod resolution;
 mod retry;
@@ -30,16 +32,16 @@ mod supersede;
 mod verdict;
 mod wishes;
 
-pub use cron::Cron;
+pub use cron::{Cron, CronError};
 pub use decision::decide;
 pub use defaults::{Finder, ImageSettings, Settings};
 pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use queue::{Lane, Limits, Waiter, next as next_in_queue};
 pub use resolution::known_revision;
-pub use schedule::{Look, next_check, next_digest_look, next_image_look, next_look};
+pub use schedule::{Look, latest_look, next_check, next_digest_look, next_image_look, next_look};
 pub(crate) use start::is_forced;
-pub use verdict::{Failed, Progress, Verdict};
+pub use verdict::{Failed, Hindrance, Progress, Verdict};
 pub use wishes::look_wish;
 
 /// Namespace and name, for messages and logs.

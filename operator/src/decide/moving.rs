@@ -17,9 +17,10 @@ use super::request_key::{Part, Parts};
 use crate::observe::{Check, Checks};
 use crate::registry::LookupFailure;
 
-/// Names of the two in a status.
+/// Their names in a status.
 const BASE: &str = "base";
 const RCC: &str = "rcc";
+const IMAGE: &str = "image";
 /// Reason of a build for an image that is gone.
 pub(super) const IMAGE_MISSING: &str = "ImageMissing";
 /// Digits of a digest that people see.
@@ -154,12 +155,18 @@ pub(super) fn describe(reasons: &mut [ChangeReason], inputs: Option<&Inputs>) {
     }
 }
 
-/// Notes which of base and rcc the operator may not look at. What it has not asked yet stays as it is.
+/// Notes which of base, rcc and published image the operator may not look at. What it has not asked yet, or got no answer about,
+/// stays as it is.
 pub(super) fn note_unchecked(inputs: Option<&mut Inputs>, checks: &Checks) {
     let Some(inputs) = inputs else { return };
-    for (name, check) in [(BASE, &checks.base), (RCC, &checks.rcc)] {
-        let Some(check) = check else { continue };
-        let refused = matches!(check.failure, Some(LookupFailure::Refused { .. }));
+    let digest = |check: &Option<Check>| match &check.as_ref()?.failure {
+        None | Some(LookupFailure::Missing { .. }) => Some(false),
+        Some(LookupFailure::Refused { .. }) => Some(true),
+        Some(LookupFailure::Failed { .. }) => None,
+    };
+    let image = checks.image.as_ref().and_then(|check| check.refused);
+    for (name, refused) in [(BASE, digest(&checks.base)), (IMAGE, image), (RCC, digest(&checks.rcc))] {
+        let Some(refused) = refused else { continue };
         if refused != inputs.unchecked.iter().any(|noted| noted == name) {
             inputs.unchecked.retain(|noted| noted != name);
             inputs.unchecked.extend(refused.then(|| name.to_owned()));

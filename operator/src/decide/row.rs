@@ -25,10 +25,10 @@ impl Run<'_> {
             return match progress {
                 Some(
                     Progress::Waiting {
-                        refusal: Some(refusal), ..
+                        blocked: Some(blocked), ..
                     }
-                    | Progress::Unborn { refusal: Some(refusal) },
-                ) => Stand::Blocked(refusal.clone()),
+                    | Progress::Unborn { blocked: Some(blocked) },
+                ) => Stand::Blocked(blocked.refusal.clone()),
                 Some(Progress::Unborn { .. }) if garbage::others_live(self.observed, &build.job, self.now) => {
                     Stand::Queued("waits until the pod of the build before has ended".to_owned())
                 }
@@ -51,6 +51,7 @@ impl Run<'_> {
         match failure::standing(&self.status, &key, self.generation) {
             _ if self.settings.suspended && self.up_to_date(&key) => Stand::UpToDate,
             _ if self.settings.suspended => Stand::Suspended,
+            _ if self.refused().is_some() => Stand::Failed,
             _ if looping::stopped(&self.status) => Stand::Looping,
             Some(failed) if failure::again(failed, attempt, self.settings.retries) => Stand::Retrying(self.settings.retries + 1),
             Some(_) => Stand::Failed,

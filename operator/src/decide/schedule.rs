@@ -139,7 +139,7 @@ pub fn next_image_look(image: &RobotImage, settings: &Settings, knowledge: &Sour
     let asked_since = build.is_none_or(|build| build.number == check.build);
     let wait = match check {
         ImageCheck { gone: 1, .. } if asked_since => GONE_AGAIN,
-        ImageCheck { refused: true, .. } => jittered(REFUSED, knowledge.seen_chance).max(interval),
+        ImageCheck { refused: Some(true), .. } => jittered(REFUSED, knowledge.seen_chance).max(interval),
         _ => interval,
     };
     Look::At(later(check.at, wait))
@@ -166,6 +166,11 @@ pub fn next_check(status: &RobotImageStatus, settings: &Settings) -> Option<Time
         .and_then(|digits| u16::from_str_radix(digits, 16).ok())
         .unwrap_or_default();
     Some(later(started.0, jittered(poll, f64::from(drawn) / 65536.0)))
+}
+
+/// When the next of looks that come in this interval is due at the latest, as long as none fails.
+pub fn latest_look(interval: Duration, now: Timestamp) -> Timestamp {
+    later(now, jittered(interval, 1.0))
 }
 
 /// 90 to 110 per cent.

@@ -81,6 +81,7 @@ pub(super) fn start(status: &mut RobotImageStatus, next: &Start<'_>) -> Vec<Note
         plan: None,
         reasons,
         steps: Vec::new(),
+        blocked: None,
         memory: before
             .filter(|build| build.generation == generation)
             .and_then(|build| memory(&build, failed.as_ref(), next)),

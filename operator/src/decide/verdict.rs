@@ -24,14 +24,12 @@ pub enum Progress {
     /// Its Job was not made yet.
     Unborn {
         /// Why the API server did not take it.
-        refusal: Option<Refusal>,
+        blocked: Option<Hindrance>,
     },
     /// Nothing of it has run.
     Waiting {
-        /// Since when.
-        since: Timestamp,
         /// Why, when something is in the way.
-        refusal: Option<Refusal>,
+        blocked: Option<Hindrance>,
         /// Its Job has no pod.
         podless: bool,
     },
@@ -46,6 +44,15 @@ pub enum Progress {
     },
     /// It is over.
     Ended(Box<Verdict>),
+}
+
+/// What keeps a build from starting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindrance {
+    /// What it is.
+    pub refusal: Refusal,
+    /// When it was seen first. Neither the age of a pod nor that of a condition tells it; the status does, also after a restart.
+    pub since: Timestamp,
 }
 
 /// The end of a build.
@@ -133,47 +140,35 @@ pub(super) fn progress(observed: &Observed, build: &LatestBuild, queue_limit: Du
         return ended(pod, build, result.clone());
     }
     if let Some(pod) = pods.iter().find(|pod| !pod.ended(now)) {
-        return running(pod, job, build, queue_limit, observed, now);
+        return running(pod, build, queue_limit, observed, now);
     }
     if let Some((pod, result)) = judged.last() {
         return ended(pod, build, result.clone());
     }
-    podless(job, queue_limit, observed, now)
+    podless(job, build, queue_limit, observed, now)
 }
 
 /// Announced, and not made yet: at once, or as soon as the API server takes it.
 fn unborn(build: &LatestBuild, observed: &Observed, queue_limit: Duration, now: Timestamp) -> Progress {
-    match waiting(
-        build.started_at.as_ref().map(|time| time.0),
-        observed.refusal.clone(),
-        true,
-        queue_limit,
-        now,
-    ) {
-        Progress::Waiting { refusal, .. } => Progress::Unborn { refusal },
-        over => over,
+    match hindrance(build, observed.refusal.as_ref(), queue_limit, now) {
+        Ok(blocked) => Progress::Unborn { blocked },
+        Err(over) => failed(over),
     }
 }
 
 /// A Job without any pod: not made yet, refused, or taken away.
-fn podless(job: &JobView, queue_limit: Duration, observed: &Observed, now: Timestamp) -> Progress {
+fn podless(job: &JobView, build: &LatestBuild, queue_limit: Duration, observed: &Observed, now: Timestamp) -> Progress {
     match job.ended.as_deref() {
         Some("DeadlineExceeded") => failed(Failed::new(Reason::BuildTimeout, "the build's Job ran into its last deadline")),
         Some(_) => failed(Failed::unreadable("the build ended and its pod is gone: somebody deleted it")),
         None if job.deleting => failed(Failed::unreadable("the build's Job was deleted by somebody")),
-        None => waiting(job.created, observed.refusal.clone(), true, queue_limit, now),
+        None => waiting(build, observed.refusal.as_ref(), true, queue_limit, now),
     }
 }
 
-fn running(pod: &PodView, job: &JobView, build: &LatestBuild, queue_limit: Duration, observed: &Observed, now: Timestamp) -> Progress {
+fn running(pod: &PodView, build: &LatestBuild, queue_limit: Duration, observed: &Observed, now: Timestamp) -> Progress {
     if !pod.started() {
-        return waiting(
-            pod.created.or(job.created),
-            pod.refusal.clone().or_else(|| observed.refusal.clone()),
-            false,
-            queue_limit,
-            now,
-        );
+        return waiting(build, pod.refusal.as_ref().or(observed.refusal.as_ref()), false, queue_limit, now);
     }
     let step = pod.containers.iter().rev().find_map(|container| match container.state {
         ContainerState::Running { started } => Some((container.step, started?)),
@@ -186,18 +181,26 @@ fn running(pod: &PodView, job: &JobView, build: &LatestBuild, queue_limit: Durat
     }
 }
 
-/// Waits, until the limit makes a failure of it. Without anything in the way (a slow pull, a slow node) the deadlines of pod
-/// and Job end it.
-fn waiting(since: Option<Timestamp>, refusal: Option<Refusal>, podless: bool, queue_limit: Duration, now: Timestamp) -> Progress {
-    let since = since.unwrap_or(now);
-    let over = now.duration_since(since).unsigned_abs() >= queue_limit && now > since;
-    match refusal {
-        Some(refusal) if over => failed(Failed::new(
-            refusal.reason,
-            format!("{}; waited {}", refusal.message, duration::format(queue_limit)),
-        )),
-        refusal => Progress::Waiting { since, refusal, podless },
+fn waiting(build: &LatestBuild, refusal: Option<&Refusal>, podless: bool, queue_limit: Duration, now: Timestamp) -> Progress {
+    match hindrance(build, refusal, queue_limit, now) {
+        Ok(blocked) => Progress::Waiting { blocked, podless },
+        Err(over) => failed(over),
     }
+}
+
+/// What is in the way, until the limit makes a failure of it. Without anything in the way (a slow pull, a slow node) the
+/// deadlines of pod and Job end it. What goes away and comes back is one hindrance, another reason is another.
+fn hindrance(build: &LatestBuild, refusal: Option<&Refusal>, queue_limit: Duration, now: Timestamp) -> Result<Option<Hindrance>, Failed> {
+    let Some(refusal) = refusal else { return Ok(None) };
+    let known = build.blocked.as_ref().filter(|blocked| blocked.reason == refusal.reason.as_str());
+    let since = known.map_or(now, |blocked| blocked.since.0);
+    let waited = now.duration_since(since).unsigned_abs();
+    if now > since && waited >= queue_limit {
+        let message = format!("waited {}: {}", duration::format(waited), refusal.message);
+        return Err(Failed::new(refusal.reason, message));
+    }
+    let refusal = refusal.clone();
+    Ok(Some(Hindrance { refusal, since }))
 }
 
 fn failed(failed: Failed) -> Progress {

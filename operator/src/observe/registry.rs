@@ -43,13 +43,19 @@ pub struct ImageCheck {
     pub gone: u32,
     /// Whether it was seen since that build.
     pub seen: bool,
-    /// The registry shows it to nobody without credentials.
-    pub refused: bool,
+    /// Whether the registry shows it to nobody without credentials, once it has said so or not.
+    pub refused: Option<bool>,
 }
 
 impl ImageCheck {
     /// What is known after another answer.
     pub fn after(before: Option<&Self>, build: i64, answer: &Result<(), LookupFailure>, at: Timestamp) -> Self {
+        // Whether anybody may look does not change with a build; a registry that does not answer says nothing of it.
+        let refused = match answer {
+            Ok(()) | Err(LookupFailure::Missing { .. }) => Some(false),
+            Err(LookupFailure::Refused { .. }) => Some(true),
+            Err(LookupFailure::Failed { .. }) => before.and_then(|before| before.refused),
+        };
         let before = before.filter(|before| before.build == build);
         let gone = match answer {
             Err(LookupFailure::Missing { .. }) => before.map_or(0, |before| before.gone) + 1,
@@ -60,7 +66,7 @@ impl ImageCheck {
             build,
             gone,
             seen: answer.is_ok() || before.is_some_and(|before| before.seen),
-            refused: matches!(answer, Err(LookupFailure::Refused { .. })),
+            refused,
         }
     }
 }

@@ -161,8 +161,7 @@ pub(crate) async fn no_builder(setup: &Setup) -> Result<Seen> {
             Some(("True", "BuilderImagePullFailed", _))
         )
     };
-    // Where the node says so after the limit only, it is stalled at once; the retry minutes later is not to be waited for.
-    let waiting = install::wait_for(&namespace, name, LIMIT, |_| {}, |object| waits(object) || is_stalled(object)).await?;
+    let waiting = install::wait_for(&namespace, name, LIMIT, |_| {}, waits).await?;
     let mut wrong = Vec::new();
     if !matches!(install::condition(&waiting, "Ready"), Some(("Unknown", "Progressing", _))) {
         wrong.push(format!("while it waits Ready is {:?}", install::condition(&waiting, "Ready")));

@@ -277,11 +277,11 @@ const ROWS: &[Row] = &[
     Row {
         name: "20-loop-guard",
         state: "loop guard",
-        event: "a sixth build of the same within an hour is wanted, and nobody has asked for it",
+        event: "a sixth build that repeats the image before it is wanted within an hour, and nobody has asked for it",
         kstatus: "Failed",
         before: || {
             let mut world = World::built();
-            for number in 0..4 {
+            for number in 0..5 {
                 world.platform = platform(&format!("index: {{piprc: x{number}}}\n")).into();
                 world.pass(60).settle();
                 world.succeed(A, 'd', false);

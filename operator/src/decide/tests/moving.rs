@@ -335,12 +335,39 @@ fn a_registry_that_does_not_answer_says_nothing_about_an_image() {
     let refused = LookupFailure::Refused {
         host: "registry.example.com".to_owned(),
     };
+    let mut writes = 0;
     for failure in [refused, unreachable()] {
         world.published = Err(failure);
         for _ in 0..20 {
-            assert_eq!(world.pass(4000).settle(), 0);
+            writes += world.pass(4000).settle();
         }
     }
+    assert_eq!((writes, world.build().number), (1, 1), "that it is not shown, and no build");
+}
+
+#[test]
+fn an_image_that_only_credentials_show_is_said_to_be_unchecked() {
+    let unchecked = |world: &World| world.status().inputs.unwrap().unchecked;
+    let mut world = World::built();
+    world.published = Err(LookupFailure::Refused {
+        host: "registry.example.com".to_owned(),
+    });
+    assert_eq!(world.pass(4000).settle(), 1);
+    assert_eq!((world.row(), unchecked(&world)), (UP_TO_DATE.to_owned(), vec!["image".to_owned()]));
+    // A lost answer says nothing else, nor does a restart, nor a new build.
+    world.published = Err(unreachable());
+    assert_eq!((world.pass(8 * 3600).settle(), world.pass(8 * 3600).settle()), (0, 0));
+    world.restart();
+    assert_eq!(world.pass(100).settle(), 0);
+    world.edit(|spec| spec.robot.get_or_insert_default().task = Some("other".to_owned()));
+    world.settle();
+    world.pass(30).succeed(A, 'e', false);
+    world.settle();
+    assert_eq!((world.pass(4000).settle(), unchecked(&world)), (0, vec!["image".to_owned()]));
+    // It is public by now.
+    world.published = Ok(());
+    assert_eq!(world.pass(8 * 3600).settle(), 1);
+    assert_eq!(unchecked(&world), Vec::<String>::new());
 }
 
 #[test]
