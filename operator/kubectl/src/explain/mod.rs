@@ -1,5 +1,7 @@
 //! `explain`: why the last build was made, why none runs, and what comes next.
 
+mod coming;
+mod looks;
 mod platform;
 mod reasoning;
 
@@ -101,9 +103,10 @@ fn painted(resource: &Resource, explanation: &Explanation, now: Timestamp, scree
     let next: Vec<String> = explanation
         .next
         .iter()
-        .map(|coming| match coming.at {
-            Some(at) => format!("{}: {}", moment(at, now), coming.what),
-            None => coming.what.clone(),
+        .map(|coming| match (coming.at, coming.by) {
+            (Some(at), _) => format!("{}: {}", moment(at, now), coming.what),
+            (None, Some(by)) => format!("by {}: {}", moment(by, now), coming.what),
+            (None, None) => coming.what.clone(),
         })
         .collect();
     section("Next, by itself", Tone::Plain, &next);

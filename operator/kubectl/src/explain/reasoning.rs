@@ -3,25 +3,18 @@
 //! Invariant: what is computed by the operator's functions is told as such, what is not known is told in `unknown`, and
 //! nothing is guessed.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use robotimage_crds::api::condition::{RECONCILING, SOURCE_READY};
-use robotimage_crds::api::{BuildPhase, LastFailure, annotation};
-use robotimage_crds::duration;
-use robotimage_crds::reason::{Reason, Retry};
+use robotimage_crds::api::{BuildPhase, annotation};
 use robotimage_operator::config::Platform;
-use robotimage_operator::decide::{Action, Chance, Decision, Finder, Next, Settings, decide, next_check};
 use robotimage_operator::observe::{ContainerState, Observed};
 use serde::Serialize;
 
+use super::coming::{Coming, coming};
 use crate::advice;
-use crate::resource::{Resource, State, is_over};
+use crate::resource::{Resource, State};
 use crate::screen::clean;
 use crate::status::reasons;
-
-/// The interval of a resource that names none.
-const INTERVAL: Duration = Duration::from_mins(5);
 
 /// What is known.
 #[derive(Clone, Debug)]
@@ -54,16 +47,6 @@ pub(super) struct Explanation {
     pub(super) unknown: Vec<String>,
 }
 
-/// Something that comes.
-#[derive(Serialize, Clone, Debug, PartialEq)]
-pub(super) struct Coming {
-    /// What.
-    pub(super) what: String,
-    /// When; absent where only the operator knows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) at: Option<Timestamp>,
-}
-
 /// Explains.
 pub(super) fn explain(facts: &Facts) -> Explanation {
     let mut explanation = Explanation {
@@ -72,7 +55,7 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         now: now(facts),
         ..Explanation::default()
     };
-    next(facts, &mut explanation);
+    explanation.next = coming(facts);
     if matches!(facts.resource.state(), State::Failed | State::Canceled | State::Suspended) {
         explanation.helps = helps(&facts.resource);
     }
@@ -225,149 +208,6 @@ fn wishes(resource: &Resource) -> Vec<String> {
     open.collect()
 }
 
-fn next(facts: &Facts, explanation: &mut Explanation) {
-    let resource = &facts.resource;
-    if matches!(resource.state(), State::Deleting | State::Unseen) {
-        return;
-    }
-    if let Ok(platform) = &facts.platform
-        && let Ok(observed) = &facts.observed
-    {
-        explanation.next.extend(decided(resource, observed, platform, facts.now));
-    }
-    if resource.suspended() {
-        return;
-    }
-    let over = resource.status.latest_build.as_ref().is_none_or(|build| is_over(build.phase));
-    if let Some(failure) = resource.status.last_failure.as_ref().filter(|_| over)
-        && let Some(at) = &failure.next_retry_at
-    {
-        explanation.next.push(Coming {
-            what: format!("The same is tried again{}.", slowly(failure)),
-            at: Some(at.0),
-        });
-    }
-    poll(facts, explanation);
-    explanation.next.sort_by_key(|coming| (coming.at.is_none(), coming.at));
-}
-
-fn slowly(failure: &LastFailure) -> &'static str {
-    match failure.reason.parse::<Reason>().map(Reason::retry) {
-        Ok(Retry::Slowly) => ", slowly: the cure may be in a Secret, which the operator does not read",
-        _ => "",
-    }
-}
-
-/// What an operator that looked at it now would do: its own decision.
-fn decided(resource: &Resource, observed: &Observed, platform: &Platform, now: Timestamp) -> Option<Coming> {
-    // Neither a drawn id nor a jitter is told.
-    let chance = Chance { id: [0; 16], unit: 0.5 };
-    let decision: Decision = decide(observed, platform, now, chance);
-    if decision.wants.is_some() {
-        return Some(Coming {
-            what: "A build begins as soon as a build slot is free.".to_owned(),
-            at: None,
-        });
-    }
-    let what = match decision.next {
-        Next::Write(status) => {
-            let before = resource.status.latest_build.as_ref().map(|build| (build.number, build.attempt));
-            match status.latest_build.as_ref() {
-                Some(build) if before != Some((build.number, build.attempt)) => {
-                    format!(
-                        "The operator starts build {}, attempt {}: {}.",
-                        build.number,
-                        build.attempt,
-                        reasons(&build.reasons)
-                    )
-                }
-                _ if status.summary != resource.status.summary => {
-                    format!("The operator notes: {}.", status.summary.clone().unwrap_or_default())
-                }
-                // The rest of a status says the same in other words, or what only its memory knows.
-                _ => return None,
-            }
-        }
-        Next::Act(actions) => actions.iter().filter_map(action).collect::<Vec<_>>().join(" "),
-        Next::Rest => return None,
-    };
-    (!what.is_empty()).then(|| Coming {
-        what: clean(&what),
-        at: Some(now),
-    })
-}
-
-fn action(action: &Action) -> Option<String> {
-    match action {
-        Action::CreateJob(job) => Some(format!(
-            "The operator makes Job {}.",
-            job.metadata.name.as_deref().unwrap_or_default()
-        )),
-        Action::DeleteJob { name, .. } => Some(format!("The operator removes Job {name}, which is not needed any more.")),
-        // Only its memory knows when it wrote last.
-        Action::Announce { .. } => None,
-    }
-}
-
-/// When the source is looked at.
-fn poll(facts: &Facts, explanation: &mut Explanation) {
-    let resource = &facts.resource;
-    let spec = &resource.image.spec;
-    let Some(git) = &spec.source.git else { return };
-    if git.reference.as_ref().is_some_and(|reference| reference.commit.is_some()) {
-        explanation.next.push(Coming {
-            what: "The source is never polled: the spec names a commit.".to_owned(),
-            at: None,
-        });
-        return;
-    }
-    let settings = facts
-        .platform
-        .as_ref()
-        .ok()
-        .and_then(|platform| Settings::of(spec, resource.namespace(), platform));
-    let asked = spec.interval.as_deref().and_then(duration::parse).unwrap_or(INTERVAL);
-    let coming = match settings {
-        Some(settings) => match settings.finder {
-            Finder::Pinned(_) => return,
-            Finder::Operator => Coming {
-                what: format!(
-                    "The operator asks the git server every {} (10 % more or less).",
-                    duration::format(settings.interval)
-                ),
-                at: None,
-            },
-            Finder::Fetch { poll: Some(poll) } => Coming {
-                what: format!(
-                    "A build pod looks at the private source, every {} (10 % more or less).",
-                    duration::format(poll)
-                ),
-                at: next_check(&resource.status, &settings),
-            },
-            Finder::Fetch { poll: None } => Coming {
-                what: "This platform does not poll private sources: a change of the spec or of robotimage.dev/requestedAt looks anew."
-                    .to_owned(),
-                at: None,
-            },
-        },
-        None if git.secret_ref.is_none() => Coming {
-            what: format!(
-                "The operator asks the git server every {}, or less often if the platform says so.",
-                duration::format(asked)
-            ),
-            at: None,
-        },
-        None => Coming {
-            what: format!(
-                "The private source is looked at every {}, or less often, or not at all: the platform says which.",
-                duration::format(asked)
-            ),
-            at: None,
-        },
-    };
-    explanation.next.push(coming);
-}
-
 fn helps(resource: &Resource) -> Vec<String> {
     let name = resource.name();
     if resource.suspended() {
@@ -389,24 +229,18 @@ fn helps(resource: &Resource) -> Vec<String> {
 fn unknown(facts: &Facts, explanation: &mut Explanation) {
     if let Err(why) = &facts.platform {
         explanation.unknown.push(format!(
-            "The platform's configuration: {why}. So the least interval, the way private sources are polled, and whether a change of base or rcc is due are not known."
+            "The platform's configuration: {why}. So the least interval, the way private sources are polled, when the next looks are due, and whether a change of base or rcc is, are not known."
         ));
     }
     if let Err(why) = &facts.observed {
         explanation.unknown.push(format!("Jobs and pods of its builds: {why}."));
     }
-    let polled = facts
-        .resource
-        .image
-        .spec
-        .source
-        .git
-        .as_ref()
-        .is_some_and(|git| git.reference.as_ref().is_none_or(|reference| reference.commit.is_none()));
-    if polled && !facts.resource.suspended() && explanation.next.iter().any(|coming| coming.at.is_none()) {
-        explanation
-            .unknown
-            .push("When the source was asked last: the operator keeps that in its memory, so the next poll may come at any time within one interval.".to_owned());
+    if explanation.next.iter().any(|coming| coming.by.is_some()) {
+        explanation.unknown.push(
+            "When git server and registries were asked last: the operator keeps that in its memory, so each next look may come at any time \
+             until the one told, and later where the last one failed."
+                .to_owned(),
+        );
     }
 }
 
