@@ -18,6 +18,9 @@ use crate::labels;
 /// Namespace and UID label: a label alone could be copied into another namespace.
 type Owner = (String, String);
 
+/// Makes a view of an object, and of what was known of it before.
+type View<K, V> = fn(&K, Option<&V>) -> V;
+
 /// The views of one kind.
 #[derive(Debug)]
 pub(super) struct Index<V> {
@@ -75,8 +78,14 @@ impl<V: Clone + Send + 'static> Index<V> {
         }
     }
 
+    /// What was known of an object, seen anew.
+    fn seen<K: Resource<DynamicType = ()>>(&self, object: &K, owner: &Owner, view: View<K, V>) -> V {
+        let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        view(object, views.get(owner).and_then(|own| own.get(&object.name_any())))
+    }
+
     /// Follows a watch, which the API server ends every `timeout` seconds, for ever and wakes the RobotImage of each change.
-    pub(super) async fn follow<K>(&self, api: Api<K>, timeout: u32, view: fn(&K) -> V, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>)
+    pub(super) async fn follow<K>(&self, api: Api<K>, timeout: u32, view: View<K, V>, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>)
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
@@ -92,7 +101,8 @@ impl<V: Clone + Send + 'static> Index<V> {
                 }
                 Ok(watcher::Event::InitApply(object)) => {
                     if let Some((owner, image)) = owner(&object) {
-                        listed.entry(owner).or_default().insert(object.name_any(), view(&object));
+                        let seen = self.seen(&object, &owner, view);
+                        listed.entry(owner).or_default().insert(object.name_any(), seen);
                         first.push(image);
                     }
                 }
@@ -103,16 +113,22 @@ impl<V: Clone + Send + 'static> Index<V> {
                     self.ready.send_replace(true);
                     first.drain(..).for_each(|image| drop(wake.send(image)));
                 }
-                Ok(watcher::Event::Apply(object)) => self.changed(&object, Some(view(&object)), &wake),
+                Ok(watcher::Event::Apply(object)) => self.changed(&object, Some(view), &wake),
                 Ok(watcher::Event::Delete(object)) => self.changed(&object, None, &wake),
                 Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "a watch failed; it is tried again"),
             }
         }
     }
 
-    fn changed<K: Resource<DynamicType = ()>>(&self, object: &K, view: Option<V>, wake: &mpsc::UnboundedSender<ObjectRef<RobotImage>>) {
+    fn changed<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        view: Option<View<K, V>>,
+        wake: &mpsc::UnboundedSender<ObjectRef<RobotImage>>,
+    ) {
         if let Some((owner, image)) = owner(object) {
-            self.put(owner, object.name_any(), view);
+            let seen = view.map(|view| self.seen(object, &owner, view));
+            self.put(owner, object.name_any(), seen);
             // The receiver ends with the process only.
             drop(wake.send(image));
         }

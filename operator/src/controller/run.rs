@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config};
@@ -216,8 +217,8 @@ async fn run_scope(
     }
     let timeout = watchdog.timeout_seconds();
     let (wake_jobs, wake_pods) = (context.wake.clone(), context.wake.clone());
-    watches.spawn(async move { jobs.follow(job_api, timeout, JobView::of, wake_jobs).await });
-    watches.spawn(async move { pods.follow(pod_api, timeout, PodView::of, wake_pods).await });
+    watches.spawn(async move { jobs.follow(job_api, timeout, |job, _| JobView::of(job), wake_jobs).await });
+    watches.spawn(async move { pods.follow(pod_api, timeout, seen_pod, wake_pods).await });
     watches.spawn(wake_at_takeover(context.leadership.clone(), images.clone(), context.wake.clone()));
     // Without them a first pass would see no Job and make one; the name would stop it, but only just.
     context.jobs.ready().await;
@@ -268,6 +269,10 @@ async fn wake_at_takeover(leadership: Leadership, images: Store<RobotImage>, wak
         }
         leadership.lost().await;
     }
+}
+
+fn seen_pod(pod: &Pod, before: Option<&PodView>) -> PodView {
+    PodView::of(pod).by_our_clock(before, Timestamp::now())
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

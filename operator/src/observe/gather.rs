@@ -77,7 +77,10 @@ impl Reader {
         let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
         if let Some(build) = build.filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running)) {
             if !jobs.iter().any(|job| job.name == build.job) {
-                (jobs, pods) = (self.jobs(&namespace, &image).await?, self.pods(&namespace, &image).await?);
+                (jobs, pods) = (
+                    self.jobs(&namespace, &image).await?,
+                    self.pods(&namespace, &image, &pods, now).await?,
+                );
                 if !jobs.iter().any(|job| job.name == build.job) {
                     // Somebody else's does not carry our label.
                     let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
@@ -86,7 +89,7 @@ impl Reader {
             }
             if let Some(job) = jobs.iter().find(|job| job.name == build.job) {
                 if is_doubtful(job, &pods, now) {
-                    pods = self.pods(&namespace, &image).await?;
+                    pods = self.pods(&namespace, &image, &pods, now).await?;
                 }
                 // It was taken in the end; what keeps it now is told by itself, or by events.
                 refusal = match is_silent(job, &pods, now) {
@@ -114,10 +117,15 @@ impl Reader {
         Ok(jobs.items.iter().map(JobView::of).collect())
     }
 
-    async fn pods(&self, namespace: &str, image: &RobotImage) -> Result<Vec<PodView>, GatherError> {
+    /// `before` is what was known of them.
+    async fn pods(&self, namespace: &str, image: &RobotImage, before: &[PodView], now: Timestamp) -> Result<Vec<PodView>, GatherError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let pods = within("the build's pods", api.list(&of(image))).await?;
-        Ok(pods.items.iter().map(PodView::of).collect())
+        let views = pods.items.iter().map(PodView::of).map(|pod| {
+            let known = before.iter().find(|before| before.uid == pod.uid);
+            pod.by_our_clock(known, now)
+        });
+        Ok(views.collect())
     }
 
     /// Pod Security, quota and admission refusals, and volumes that cannot be mounted, are told in events alone.

@@ -60,8 +60,10 @@ pub struct PodView {
     pub message: String,
     /// Reason of a DisruptionTarget condition.
     pub disruption: Option<String>,
-    /// When it must be gone: deletion with its grace period.
+    /// When it must be gone: deletion with its grace period. By the API server's clock, until [`Self::by_our_clock`].
     pub deletion: Option<Timestamp>,
+    /// The grace period of its deletion.
+    pub grace: SignedDuration,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Why it does not start.
@@ -152,10 +154,23 @@ impl PodView {
                 .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
                 .and_then(|c| c.reason.clone()),
             deletion: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            grace: SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or_default()),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             refusal,
             image,
             containers,
+        }
+    }
+
+    /// The same with a deletion that counts from when we saw it first: clocks differ, and by one that is ahead every pod that is
+    /// ending would be lost at once, and the next build start beside it. `before` is what we knew of it.
+    #[must_use]
+    pub fn by_our_clock(self, before: Option<&Self>, now: Timestamp) -> Self {
+        let known = before.filter(|before| before.uid == self.uid).and_then(|before| before.deletion);
+        let latest = now.saturating_add(self.grace).unwrap_or(now);
+        Self {
+            deletion: self.deletion.map(|_| known.map_or(latest, |known| known.min(latest))),
+            ..self
         }
     }
 
@@ -233,5 +248,44 @@ fn waiting_refusal(state: &ContainerState, image: &str) -> Option<Refusal> {
             "the node cannot create the build pod's container",
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deleted(at: &str, grace: i64) -> PodView {
+        let pod = json!({"metadata": {"name": "a", "uid": "1", "deletionTimestamp": at, "deletionGracePeriodSeconds": grace}});
+        PodView::of(&serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn a_pod_is_lost_by_how_long_we_have_seen_it_end_whatever_the_clocks_say() {
+        let seconds = |time: Timestamp, seconds| time.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        for ours in ["2026-03-01T09:00:00Z", "2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"] {
+            let now: Timestamp = ours.parse().unwrap();
+            let pod = || deleted("2026-03-01T10:00:30Z", 30);
+            let first = pod().by_our_clock(None, now);
+            assert!(!first.lost(now) && !first.ended(now), "{ours}");
+            // Seen again later, and read anew: it counts from the first time.
+            let again = pod().by_our_clock(Some(&first), seconds(now, 80));
+            assert!(!again.lost(seconds(now, 90)) && again.lost(seconds(now, 91)), "{ours}");
+            // Somebody has less patience.
+            let forced = deleted("2026-03-01T10:00:05Z", 0).by_our_clock(Some(&first), seconds(now, 5));
+            assert!(!forced.lost(seconds(now, 65)) && forced.lost(seconds(now, 66)), "{ours}");
+        }
+    }
+
+    #[test]
+    fn another_pod_of_the_same_name_has_its_own_time() {
+        let now: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
+        let before = PodView {
+            uid: "2".to_owned(),
+            ..deleted("2026-03-01T08:00:00Z", 30)
+        };
+        assert!(!deleted("2026-03-01T10:00:30Z", 30).by_our_clock(Some(&before), now).lost(now));
     }
 }
