@@ -21,7 +21,7 @@ demo: prerequisites ## a robot goes from git to a running image on a real cluste
 	@$(TESTBED) demo
 
 ##@ Check it
-.PHONY: test lint unit suites campaign simulate fuzz
+.PHONY: test lint unit suites campaign faults simulate fuzz
 test: prerequisites lint unit suites ## everything: lint, unit and contract tests, suites against the real parts
 lint: chart-drift crds-drift ## formatting, clippy without a warning, generated files, the chart
 	$(CARGO) fmt --all --check
@@ -33,6 +33,8 @@ suites: parts ## the suites that need real parts; `make suites ONLY=name` runs t
 	@scripts/suites $(ONLY)
 campaign: parts ## 1000 pushes over connections that break; ROBOTIMAGE_PUSHES=n, ROBOTIMAGE_SEED=s and ROBOTIMAGE_PUSH=i repeat
 	ROBOTIMAGE_PUSHES=$${ROBOTIMAGE_PUSHES:-1000} $(CARGO) test --locked --package robotimage-tests --test registry a_campaign -- --ignored --nocapture
+faults: parts ## every part of a cluster broken under builds, one after another (about half an hour); `make faults ONLY="etcd killed"`
+	ROBOTIMAGE_FAULTS="$(or $(ONLY),all)" $(CARGO) test --locked --package robotimage-tests --test cluster a_table_of_faults -- --ignored --nocapture
 simulate: ## 100000 random histories of the operator's decision; ROBOTIMAGE_HISTORIES=n, ROBOTIMAGE_SEED=s repeat
 	ROBOTIMAGE_HISTORIES=$${ROBOTIMAGE_HISTORIES:-100000} ROBOTIMAGE_SEED=$${ROBOTIMAGE_SEED:-$$(date +%s)} \
 	  $(CARGO) test --release --locked --package robotimage-operator --lib whatever_happens -- --nocapture

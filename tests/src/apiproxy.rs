@@ -44,6 +44,21 @@ pub struct Write {
     pub code: Option<u16>,
 }
 
+impl Write {
+    /// For people, without the names that differ from run to run.
+    pub fn shown(&self) -> String {
+        let parts: Vec<&str> = self.path.split('/').collect();
+        let kind = parts
+            .iter()
+            .position(|part| *part == "namespaces")
+            .and_then(|at| parts.get(at + 2))
+            .copied()
+            .unwrap_or(&self.path);
+        let status = if self.path.ends_with("/status") { "/status" } else { "" };
+        format!("{} {kind}{status}", self.method)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Trap {
     write: usize,

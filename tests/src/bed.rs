@@ -89,18 +89,20 @@ struct Processes(Vec<(Spec, Identity)>);
 impl Bed {
     /// Starts one on a free instance number.
     pub async fn start(cache: &Cache, lifetime: Lifetime) -> Result<Self> {
+        let options = node::Options {
+            lifetime,
+            ..node::Options::default()
+        };
+        Self::with_node(cache, options).await
+    }
+
+    /// The same with a node that is started otherwise.
+    pub async fn with_node(cache: &Cache, options: node::Options) -> Result<Self> {
         // All that may have to be built first, so that starting is only starting.
         let (debian, busybox, rcc) = (base::debian(cache)?, image::busybox(cache)?, rcc::all(cache)?);
         parts::registry(cache)?;
         parts::registry_two(cache)?;
-        let node = Node::start(
-            cache,
-            node::Options {
-                lifetime,
-                ..node::Options::default()
-            },
-        )
-        .await?;
+        let node = Node::start(cache, options).await?;
         let run = node.run_dir().to_owned();
         match Self::furnish(cache, node, &debian, &busybox, rcc).await {
             Ok(bed) => Ok(bed),
@@ -234,6 +236,11 @@ impl Bed {
     /// The cluster.
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Its own cluster, to be broken; absent on a kept bed, which others use too.
+    pub fn own_node(&mut self) -> Option<&mut Node> {
+        self.own.as_ref().map(|_| &mut self.node)
     }
 
     /// The cache that its parts come from.

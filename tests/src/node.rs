@@ -40,6 +40,8 @@ pub struct Options {
     pub lifetime: Lifetime,
     /// Further flags of the API server, for a feature gate or an admission plugin under test.
     pub apiserver_flags: Vec<String>,
+    /// Further flags of the controller-manager, for how soon it gives a node up.
+    pub manager_flags: Vec<String>,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             lifetime: Lifetime::Harness,
             apiserver_flags: Vec::new(),
+            manager_flags: Vec::new(),
         }
     }
 }
@@ -114,7 +117,11 @@ impl Node {
         let client = self.client().await?;
         let serving = [self.part("kube-apiserver")?, self.part("etcd")?];
         ready(&serving, PATIENCE, async || answers(&client, "/readyz").await).await?;
-        self.launch("kube-controller-manager", &manager, config::controller_manager(&run))?;
+        self.launch(
+            "kube-controller-manager",
+            &manager,
+            config::controller_manager(&run, &options.manager_flags),
+        )?;
         self.launch("kube-scheduler", &scheduler, config::scheduler(&run))?;
         let proxy_config = run.join("kube-proxy.json").display().to_string();
         self.launch("kube-proxy", &proxy, vec!["--config".into(), proxy_config])?;

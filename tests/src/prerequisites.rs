@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::process::run;
 
 /// Programs and the Debian package that brings each. A name with a slash is a file.
-const DEBIAN: [(&str, &str); 22] = [
+const DEBIAN: [(&str, &str); 23] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -32,6 +32,7 @@ const DEBIAN: [(&str, &str); 22] = [
     ("gcc", "gcc"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "libfaketime"),
 ];
 
 /// Programs that Debian's packages are too old for.

@@ -10,6 +10,8 @@ mod api;
 mod at_rest;
 #[path = "cluster/bad_inputs.rs"]
 mod bad_inputs;
+#[path = "cluster/campaign/mod.rs"]
+mod campaign;
 #[path = "cluster/election.rs"]
 mod election;
 #[path = "cluster/faults.rs"]

@@ -80,9 +80,9 @@ pub(crate) fn audit_policy() -> Value {
     })
 }
 
-pub(crate) fn controller_manager(run: &Path) -> Vec<String> {
+pub(crate) fn controller_manager(run: &Path, extra: &[String]) -> Vec<String> {
     let pki = |name: &str| run.join("pki").join(name).display().to_string();
-    flags(&[
+    let mut args = flags(&[
         ("--kubeconfig", &run.join("kube-controller-manager.conf").display().to_string()),
         ("--service-account-private-key-file", &pki("service-accounts.key")),
         ("--root-ca-file", &pki("ca.crt")),
@@ -92,7 +92,9 @@ pub(crate) fn controller_manager(run: &Path) -> Vec<String> {
         // The default of 20 a second makes suites wait for namespaces to be deleted.
         ("--kube-api-qps", "200"),
         ("--kube-api-burst", "400"),
-    ])
+    ]);
+    args.extend_from_slice(extra);
+    args
 }
 
 pub(crate) fn scheduler(run: &Path) -> Vec<String> {

@@ -36,19 +36,6 @@ impl fmt::Display for Point {
     }
 }
 
-/// A write without the names that differ from run to run.
-fn shown(write: &Write) -> String {
-    let parts: Vec<&str> = write.path.split('/').collect();
-    let kind = parts
-        .iter()
-        .position(|part| *part == "namespaces")
-        .and_then(|at| parts.get(at + 2))
-        .copied()
-        .unwrap_or(&write.path);
-    let status = if write.path.ends_with("/status") { "/status" } else { "" };
-    format!("{} {kind}{status}", write.method)
-}
-
 struct Suite<'a> {
     setup: &'a Setup,
     namespace: Namespace,
@@ -197,7 +184,7 @@ async fn an_operator_that_dies_anywhere_builds_once() {
         local,
     };
     let (writes, reference) = suite.reference().await.unwrap();
-    let both = |(number, write): (usize, &Write)| [Moment::Before, Moment::After].map(|moment| Point::Write(number, moment, shown(write)));
+    let both = |(number, write): (usize, &Write)| [Moment::Before, Moment::After].map(|moment| Point::Write(number, moment, write.shown()));
     let points: Vec<Point> = writes.iter().enumerate().flat_map(both).chain(STEPS.map(Point::Step)).collect();
     let (mut met, mut wrong) = (0, Vec::new());
     for (number, point) in points.iter().enumerate() {

@@ -22,6 +22,7 @@ pub(crate) struct Local {
     /// Between the operator and the API server.
     pub(crate) proxy: ApiProxy,
     options: OperatorOptions,
+    direct: PathBuf,
     process: Option<OperatorProcess>,
     /// Its user in the audit log.
     pub(crate) user: String,
@@ -81,6 +82,7 @@ impl Local {
         Ok(Self {
             proxy,
             options,
+            direct: kubeconfig,
             process: None,
             user,
         })
@@ -92,7 +94,17 @@ impl Local {
         Ok(self.process.insert(process))
     }
 
-    /// Its folder: the configuration, and the service account's own kubeconfig, which leads to the API server directly.
+    /// How it is started: through the proxy.
+    pub(crate) fn options(&self) -> &OperatorOptions {
+        &self.options
+    }
+
+    /// The service account's own kubeconfig, which leads to the API server directly.
+    pub(crate) fn direct(&self) -> &Path {
+        &self.direct
+    }
+
+    /// Its folder, with the configuration.
     pub(crate) fn folder(&self) -> &Path {
         &self.options.folder
     }

@@ -76,7 +76,7 @@ pub(crate) async fn install_definition(bed: &Bed) {
 }
 
 /// The definition, as the chart would install it, so that a later installation by Helm takes it over.
-fn apply_definition(bed: &Bed) -> Result<()> {
+pub(crate) fn apply_definition(bed: &Bed) -> Result<()> {
     let mut definition = serde_json::to_value(custom_resource_definition()).expect("a definition is plain data");
     merge(
         &mut definition["metadata"],

@@ -156,12 +156,7 @@ async fn token(namespace: &Namespace, account: &str, secret: &str) -> String {
 
 /// The kubeconfig of the service account, with its token in a file as in a pod.
 fn with_token_file(local: &Local, file: &Path) -> std::path::PathBuf {
-    let own = std::fs::read_dir(local.folder()).unwrap().map(|entry| entry.unwrap().path());
-    let own = own
-        .into_iter()
-        .find(|path| path.to_string_lossy().ends_with("-robotimage.conf"))
-        .expect("the service account's kubeconfig");
-    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(own).unwrap()).unwrap();
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(local.direct()).unwrap()).unwrap();
     config["users"][0]["user"] = json!({"tokenFile": file});
     let path = local.folder().join("token-file.conf");
     std::fs::write(&path, config.to_string()).unwrap();
