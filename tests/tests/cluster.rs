@@ -30,6 +30,10 @@ mod local;
 mod objects;
 #[path = "cluster/prometheus.rs"]
 mod prometheus;
+#[path = "cluster/queue.rs"]
+mod queue;
+#[path = "cluster/rebase.rs"]
+mod rebase;
 #[path = "cluster/replica.rs"]
 mod replica;
 #[path = "cluster/reuse.rs"]

@@ -16,8 +16,10 @@ use std::time::{Duration, Instant};
 
 use robotimage_tests::apiproxy::{Moment, Write};
 
+pub(crate) use self::judge::ran;
 use self::row::{Life, Row, rows};
 use self::stage::Stage;
+pub(crate) use self::trace::Seen;
 
 /// For whatever is waited for: a build with its retries on a busy machine.
 const LIMIT: Duration = Duration::from_mins(6);
