@@ -41,10 +41,13 @@ simulate: ## 100000 random histories of the operator's decision; ROBOTIMAGE_HIST
 fuzz: ## every fuzz target for MINUTES=10, JOBS=2 at a time; ONLY="target target"; fails when one finds something
 	@scripts/fuzz $(ONLY)
 
-.PHONY: bench
+.PHONY: bench bench-operator
 bench: prerequisites ## what the builder costs beside other tools (about half an hour); `make bench ONLY=cold` one part
 	@$(CARGO) build --workspace --locked --bin bench
 	@$(CARGO_TARGET_DIR)/debug/bench $(ONLY)
+bench-operator: prerequisites ## what the operator costs with 10000 resources (about 15 minutes); BENCH_OBJECTS=500 for a quick look
+	@$(CARGO) build --locked --package robotimage-tests --bin bench
+	@$(CARGO_TARGET_DIR)/debug/bench operator
 
 ##@ Generate
 .PHONY: crds crds-drift chart chart-drift golden

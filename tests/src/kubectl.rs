@@ -30,9 +30,14 @@ impl Kubectl {
 
     /// For a bed and one of its namespaces.
     pub fn within(bed: &Bed, namespace: &str) -> Self {
+        Self::inside(bed.node(), namespace)
+    }
+
+    /// For a node and one of its namespaces.
+    pub fn inside(node: &Node, namespace: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            ..Self::new(bed.node())
+            ..Self::new(node)
         }
     }
 

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod base;
 pub mod bed;
 pub mod bench;
+pub mod bench_operator;
 pub mod blackhole;
 pub mod cache;
 mod cgroup;

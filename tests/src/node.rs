@@ -5,6 +5,7 @@
 //! leaves nothing behind and names the part at fault.
 
 mod config;
+mod control;
 mod state;
 
 use std::fs;

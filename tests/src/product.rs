@@ -37,17 +37,8 @@ pub struct Binaries {
 
 /// Builds the release binaries of the work tree at `root`, into the cache's target folder; quick when nothing changed.
 pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache.root().join("target"), PathBuf::from);
-    let cargo = || {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .current_dir(root)
-            .env("CARGO_TARGET_DIR", &target)
-            .arg("build")
-            .arg("--locked")
-            .arg("--quiet");
-        command
-    };
+    let target = target(cache);
+    let cargo = || cargo(root, &target);
     run(
         "release build of operator, builder and plugin",
         cargo().args([
@@ -81,6 +72,32 @@ pub fn binaries(cache: &Cache, root: &Path) -> Result<Binaries> {
         plugin: release.join("kubectl-robotimage"),
         launcher: target.join("x86_64-unknown-linux-gnu/launcher/robotimage-launcher"),
     })
+}
+
+/// Builds the release binary of the operator alone.
+pub fn operator(cache: &Cache, root: &Path) -> Result<PathBuf> {
+    let target = target(cache);
+    let mut build = cargo(root, &target);
+    run(
+        "release build of the operator",
+        build.args(["--release", "-p", "robotimage-operator"]),
+    )?;
+    Ok(target.join("release/robotimage-operator"))
+}
+
+fn target(cache: &Cache) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache.root().join("target"), PathBuf::from)
+}
+
+fn cargo(root: &Path, target: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", target)
+        .arg("build")
+        .arg("--locked")
+        .arg("--quiet");
+    command
 }
 
 /// Where our images were pushed to, by digest.
