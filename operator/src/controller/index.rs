@@ -89,7 +89,10 @@ impl<V: Clone + Send + 'static> Index<V> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let config = watcher::Config::default().labels(&labels::selector()).timeout(timeout);
+        let config = watcher::Config::default()
+            .labels(&labels::selector())
+            .timeout(timeout)
+            .page_size(super::run::PAGE);
         let mut events = watcher(api, config).default_backoff().boxed();
         let mut listed: HashMap<Owner, HashMap<String, V>> = HashMap::new();
         let mut first = Vec::new();

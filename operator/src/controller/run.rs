@@ -33,6 +33,8 @@ use crate::registry::{Registries, RegistryInspector};
 use crate::source::{GitClient, Pool};
 use crate::watchdog::Watchdog;
 
+/// Objects of one answer to a list: as many as are in memory whole at the same time.
+pub(super) const PAGE: u32 = 100;
 /// Time between two counts of all builds.
 const RECOUNT: Duration = Duration::from_secs(5);
 /// Time for a reconcile as a whole.
@@ -225,7 +227,7 @@ async fn run_scope(
     context.pods.ready().await;
 
     let mut listed_once = false;
-    let config = watcher::Config::default().timeout(timeout);
+    let config = watcher::Config::default().timeout(timeout).page_size(PAGE);
     let stream = watcher(image_api, config)
         .default_backoff()
         .modify(|image| image.managed_fields_mut().clear())
