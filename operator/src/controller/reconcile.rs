@@ -19,7 +19,7 @@ use super::random;
 use super::slots::{Slots, takes_a_slot};
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
-use crate::decide::{Action, Finder, Look, Next, Note, Settings, decide, full_name, look_wish, next_look};
+use crate::decide::{Action, Finder, Look, Next, Note, Settings, decide, full_name, last_build, look_wish, next_look};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::observe::{Announced, Answer, GatherError, JobView, Known, Observed, PodView, Reader, SourceKnowledge, Turn};
@@ -223,8 +223,9 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
     context.memory.asking(uid);
     let (wish, wished) = look_wish(image);
     let (asking, memory, wake) = (context.pool.ask(&key, wished), Arc::clone(&context.memory), context.wake.clone());
-    let (generation, object, owner, asked) = (
+    let (generation, build, object, owner, asked) = (
         image.metadata.generation.unwrap_or_default(),
+        last_build(image),
         ObjectRef::from_obj(image),
         uid.to_owned(),
         key.clone(),
@@ -235,6 +236,7 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
             at: Timestamp::now(),
             chance: random::draw().unit,
             generation,
+            build,
             wish,
             failures: 0,
             result,

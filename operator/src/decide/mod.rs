@@ -38,7 +38,7 @@ pub use defaults::{Finder, ImageSettings, Settings};
 pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use queue::{Lane, Limits, Waiter, next as next_in_queue};
-pub use resolution::known_revision;
+pub use resolution::{known_revision, last_build};
 pub use schedule::{Look, latest_look, next_check, next_digest_look, next_image_look, next_look};
 pub(crate) use start::is_forced;
 pub use verdict::{Failed, Hindrance, Progress, Verdict};

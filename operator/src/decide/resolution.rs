@@ -86,16 +86,21 @@ pub fn known_revision(image: &RobotImage, platform_hash: &str) -> Option<Revisio
     keys(status).any(|known| stem(known) == key).then_some(revision)
 }
 
-/// Whether another operator has found another revision since this answer, and builds it: the answer stands for nothing then.
-/// Without this, two that lead at once would undo each other's work until their next polls.
+/// Whether another operator has found another revision since this answer was asked for, and builds it: the answer stands for
+/// nothing then. Without this, two that lead at once would undo each other's work until their next polls.
 pub(super) fn is_outdated(image: &RobotImage, answer: &Answer, platform_hash: &str) -> bool {
     let (Ok(found), Some(known)) = (&answer.result, known_revision(image, platform_hash)) else {
         return false;
     };
     let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
     let since = build.filter(|build| build.revision.as_deref() == Some(&known.to_string()));
-    let begun = since.and_then(|build| build.started_at.as_ref());
-    known != *found && begun.is_some_and(|begun| begun.0 > answer.at)
+    known != *found && since.is_some_and(|build| build.number > answer.build)
+}
+
+/// Number of the last build.
+pub fn last_build(image: &RobotImage) -> i64 {
+    let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
+    build.map_or(0, |build| build.number)
 }
 
 fn keys(status: &RobotImageStatus) -> impl Iterator<Item = &String> {

@@ -10,9 +10,10 @@ use super::decision::Run;
 use super::defaults::Finder;
 use super::outcome::Note;
 use super::request_key::unresolved_key;
-use super::resolution::Resolution;
+use super::resolution::{Resolution, is_outdated};
 use super::verdict::Progress;
 use super::{failure, history};
+use crate::observe::Answer;
 use crate::text;
 
 /// Most bytes of a value.
@@ -172,9 +173,10 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the operator's look-up, if it makes one, came after all wishes for it.
+    /// Whether the operator's look-up, if it makes one, came after all wishes for it and stands.
     pub(super) fn looked(&self) -> bool {
-        let answer = self.observed.source.answer.as_ref();
+        let stands = |answer: &&Answer| !is_outdated(&self.observed.image, answer, &self.platform.hash);
+        let answer = self.observed.source.answer.as_ref().filter(stands);
         self.settings.finder != Finder::Operator || answer.is_some_and(|answer| answer.wish == self.wishes.token())
     }
 

@@ -52,6 +52,8 @@ pub struct Answer {
     pub chance: f64,
     /// Generation of the spec it was asked for.
     pub generation: i64,
+    /// Number of the last build when it was asked for: of a later one it knows nothing. Clocks cannot tell that; they differ.
+    pub build: i64,
     /// The wishes for a look-up that stood in the annotations when it was asked.
     pub wish: String,
     /// Failed look-ups in a row, this one included.

@@ -138,6 +138,7 @@ fn effects(spec: &Value) -> Vec<String> {
         at: now,
         chance: 0.5,
         generation: 1,
+        build: 0,
         wish: String::new(),
         failures: 0,
         result: Ok(Revision {

@@ -1,5 +1,6 @@
 //! The decision, tried on a small model of the API server: objects are real API types, applied as the writer would.
 
+mod clocks;
 mod failures;
 mod fields;
 mod golden;

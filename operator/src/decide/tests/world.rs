@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::config::Platform;
 use crate::decide::{
-    Action, Chance, Decision, Look, Next, Note, Settings, decide, look_wish, next_digest_look, next_image_look, next_look,
+    Action, Chance, Decision, Look, Next, Note, Settings, decide, last_build, look_wish, next_digest_look, next_image_look, next_look,
 };
 use crate::observe::{Announced, Answer, Check, Checks, ImageCheck, JobView, Observed, PodView, Refusal, Revision, SourceKnowledge, Turn};
 use crate::registry::LookupFailure;
@@ -143,6 +143,7 @@ impl World {
                 at: self.now,
                 chance: 0.5,
                 generation,
+                build: last_build(&self.image),
                 wish: look_wish(&self.image).0,
                 failures,
                 result: self.server.clone(),

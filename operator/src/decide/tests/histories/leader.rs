@@ -8,7 +8,7 @@ use robotimage_crds::api::{BuildPhase, RobotImage};
 
 use super::super::world::{World, digest};
 use super::mutation::Mutation;
-use crate::decide::{Chance, Decision, Look, Settings, decide, look_wish, next_look};
+use crate::decide::{Chance, Decision, Look, Settings, decide, last_build, look_wish, next_look};
 use crate::observe::{Answer, Check, Checks, JobView, Observed, PodView, Refusal, SourceKnowledge, Turn, is_doubtful};
 
 /// What a registry says of base and rcc, which do not move here.
@@ -136,6 +136,7 @@ impl Leader {
                 at: now,
                 chance: 0.5,
                 generation: image.metadata.generation.unwrap_or_default(),
+                build: last_build(image),
                 wish: look_wish(image).0,
                 failures: if world.server.is_ok() { 0 } else { before + 1 },
                 result: world.server.clone(),
