@@ -79,10 +79,15 @@ impl Blow<'_> {
             Fault::Containers => return self.kill_containers(),
             Fault::NodeLost => {
                 self.node()?.part_mut("kubelet")?.kill();
-                return self.kill_containers();
+                let killed = self.kill_containers()?;
+                self.evict_pod().await?;
+                return Ok(killed);
             }
-            Fault::KubeletFrozen { .. } => {
+            Fault::KubeletFrozen { given_up } => {
                 self.node()?.part("kubelet")?.freeze();
+                if *given_up {
+                    self.evict_pod().await?;
+                }
             }
             Fault::Registry(Stroke::Away(_)) => self.bed.registries().ok_or_else(own_bed)?.0.stop(),
             Fault::Registry(Stroke::Frozen(_)) => {
@@ -92,7 +97,7 @@ impl Blow<'_> {
             Fault::GitBusy(_) => self.misbehave(Misbehaviour::Status(503))?,
             Fault::GitSilent(_) => self.misbehave(Misbehaviour::Hang)?,
             Fault::JobDeleted(how) => self.delete_job(how).await?,
-            Fault::PodDeleted => self.delete_pod().await?,
+            Fault::PodDeleted => self.delete_pod(DeleteParams::default().grace_period(0)).await?,
             Fault::Leader(stroke) => {
                 let leader = self.cast.leading(self.namespace).await?;
                 match stroke {
@@ -245,7 +250,13 @@ impl Blow<'_> {
         deleted.map_err(Error::cluster(format!("deletion of Job {name}"))).map(drop)
     }
 
-    async fn delete_pod(&mut self) -> Result<()> {
+    /// What the controller-manager does to pods of a node that does not answer. It does so as long as another node is well; where
+    /// there is only this one, it evicts nothing.
+    async fn evict_pod(&mut self) -> Result<()> {
+        self.delete_pod(DeleteParams::default()).await
+    }
+
+    async fn delete_pod(&mut self, how: DeleteParams) -> Result<()> {
         let pod = self
             .recorder
             .trace()
@@ -253,11 +264,7 @@ impl Blow<'_> {
             .next()
             .and_then(|pod| pod.metadata.name.clone());
         let pod = pod.unwrap_or_default();
-        let deleted = self
-            .namespace
-            .api::<Pod>()
-            .delete(&pod, &DeleteParams::default().grace_period(0))
-            .await;
+        let deleted = self.namespace.api::<Pod>().delete(&pod, &how).await;
         deleted.map_err(Error::cluster(format!("deletion of pod {pod}"))).map(drop)
     }
 }

@@ -24,11 +24,6 @@ use crate::setup::{Setup, apply_definition};
 
 /// When the controller-manager gives a node up; Kubernetes' own: 50 s.
 const GRACE: &str = "--node-monitor-grace-period=20s";
-/// How long pods then stay; Kubernetes' own: 300 s.
-const TOLERATIONS: [&str; 2] = [
-    "--default-not-ready-toleration-seconds=10",
-    "--default-unreachable-toleration-seconds=10",
-];
 /// Nothing may be written for so long once all is said.
 const QUIET: Duration = Duration::from_secs(3);
 const NAME: &str = "robot";
@@ -125,7 +120,6 @@ impl Stage {
     /// A bed whose node is given up sooner than Kubernetes does it by itself.
     pub(crate) async fn start() -> Result<Self> {
         let options = node::Options {
-            apiserver_flags: TOLERATIONS.map(str::to_owned).to_vec(),
             manager_flags: vec![GRACE.to_owned()],
             ..node::Options::default()
         };
