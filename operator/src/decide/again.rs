@@ -68,7 +68,7 @@ impl Run<'_> {
                 // Nobody would try it: once a second it would be due.
                 Some(_) if looping::stopped(&self.status) || self.refused().is_some() => None,
                 Some(failed) => self.retry_at(failed),
-                None => schedule::next_check(&self.status, &self.settings),
+                None => schedule::next_check(&self.status, &self.settings, self.now),
             });
         }
         let first = times.into_iter().min()?;

@@ -273,7 +273,7 @@ impl Run<'_> {
             None if self.up_to_date(&key) => {
                 self.status.last_failure = None;
                 moving::image_is_gone(&self.status, &self.observed.checks)
-                    || schedule::next_check(&self.status, &self.settings).is_some_and(|due| due <= self.now)
+                    || schedule::next_check(&self.status, &self.settings, self.now).is_some_and(|due| due <= self.now)
             }
             None => true,
         };
@@ -343,8 +343,8 @@ impl Run<'_> {
 
     /// When a failed request is tried again. Where only build pods see the source, they go on looking: a new revision may be the cure.
     pub(super) fn retry_at(&self, failed: &LastFailure) -> Option<Timestamp> {
-        let look = || schedule::next_check(&self.status, &self.settings).filter(|_| !failure::is_cancel(failed));
-        failed.next_retry_at.as_ref().map(|time| time.0).or_else(look)
+        let look = || schedule::next_check(&self.status, &self.settings, self.now).filter(|_| !failure::is_cancel(failed));
+        schedule::next_retry(failed, self.settings.retries, self.now).or_else(look)
     }
 
     pub(super) fn up_to_date(&self, key: &str) -> bool {

@@ -6,8 +6,8 @@ use robotimage_crds::api::{LastFailure, LatestBuild, RobotImageStatus};
 use robotimage_crds::reason::{Reason, Retry};
 
 use super::outcome::Chance;
-use super::retry::{self, Circumstances, Plan, most_attempts};
-use super::schedule::later;
+use super::retry::{self, Circumstances, Plan, longest, most_attempts};
+use super::schedule::{believed, later};
 use super::verdict::Failed;
 use crate::source::SourceFailure;
 
@@ -73,7 +73,8 @@ pub(super) fn record_build(status: &mut RobotImageStatus, build: &LatestBuild, f
     plan
 }
 
-/// Records that the source could not be resolved. The same answer is not counted twice: a new one comes after the retry was due.
+/// Records that the source could not be resolved. The same answer is not counted twice: a new one comes after the retry was due,
+/// or after another clock is believed.
 pub(super) fn record_source(
     status: &mut RobotImageStatus,
     key: &str,
@@ -82,8 +83,9 @@ pub(super) fn record_source(
     at: Timestamp,
     terms: Terms,
 ) -> bool {
+    let waits = |due, before| believed(due, longest(before, terms.retries), terms.now).is_some_and(|due| at < due);
     let attempts = match standing(status, key, generation) {
-        Some(before) if before.next_retry_at.as_ref().is_none_or(|due| at < due.0) => return false,
+        Some(before) if before.next_retry_at.as_ref().is_none_or(|due| waits(due.0, before)) => return false,
         Some(before) => before.attempts + 1,
         None => 1,
     };

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use robotimage_crds::api::LastFailure;
 use robotimage_crds::reason::{Reason, Retry};
 
 /// Attempts of one build number that do not count, at most.
@@ -66,9 +67,31 @@ pub(super) fn plan(of: Circumstances, chance: f64) -> Plan {
             let first = if of.counted { FIRST } else { FIRST_UNCOUNTED };
             let longest = doubled(first, of.attempts.max(of.attempt).saturating_sub(1), LONGEST);
             let drawn = longest.mul_f64(chance.clamp(0.0, 1.0)).max(Duration::from_secs(1));
-            Plan::Again(drawn.max(of.asked.unwrap_or_default().min(LONGEST_ASKED)))
+            let asked = of.asked.filter(|_| may_ask(of.reason)).unwrap_or_default();
+            Plan::Again(drawn.max(asked.min(LONGEST_ASKED)))
         }
     }
+}
+
+/// The longest wait that is planned after a failure that stands.
+pub(super) fn longest(failure: &LastFailure, retries: u32) -> Duration {
+    let reason = failure.reason.parse::<Reason>();
+    let slow = |times: u32| doubled(FIRST_SLOW, times, LONGEST_SLOW).mul_f64(1.1);
+    match reason.as_ref().map_or(Retry::Never, |reason| reason.retry()) {
+        Retry::Never => Duration::ZERO,
+        Retry::Slowly => slow(failure.attempts.saturating_sub(1)),
+        Retry::Backoff if failure.attempts > retries => slow(failure.attempts.saturating_sub(retries + 1)),
+        Retry::Backoff if reason.is_ok_and(may_ask) => LONGEST_ASKED,
+        Retry::Backoff => LONGEST,
+    }
+}
+
+/// Whether it is a failure of another side that may have asked us to wait.
+fn may_ask(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::SourceUnreachable | Reason::IndexUnreachable | Reason::RegistryUnavailable | Reason::RegistryRateLimited
+    )
 }
 
 /// `first` doubled `times` times, at most `longest`.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use robotimage_crds::api::{BuildPhase, RobotImage, RobotImageStatus};
+use robotimage_crds::api::{BuildPhase, LastFailure, RobotImage, RobotImageStatus};
 
 use super::defaults::{Finder, Settings};
 use super::request_key::unresolved_key;
 use super::resolution::{is_outdated, known_revision};
-use super::retry::doubled;
+use super::retry::{doubled, longest};
 use super::wishes::Wishes;
 use crate::observe::{Check, Checks, ImageCheck, SourceKnowledge};
 use crate::registry::LookupFailure;
@@ -55,7 +55,7 @@ pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnow
     if let Some(failure) = failure
         && !matches!(&knowledge.answer, Some(answer) if answer.result.is_ok())
     {
-        return failure.next_retry_at.as_ref().map_or(Look::Never, |time| Look::At(time.0));
+        return next_retry(failure, settings.retries, now).map_or(Look::Never, Look::At);
     }
     match &knowledge.answer {
         // The first poll of a resource that has nothing to wait for: anywhere in its interval, lest a restart asks for all at once.
@@ -151,8 +151,14 @@ pub(super) fn next_refresh(settings: &Settings, knowledge: &SourceKnowledge, now
     Some(later(next, REFRESH_SPREAD.mul_f64(knowledge.seen_chance.clamp(0.0, 1.0))))
 }
 
+/// When a failure says that the same is tried again; `None` for never.
+pub(super) fn next_retry(failure: &LastFailure, retries: u32, now: Timestamp) -> Option<Timestamp> {
+    let due = failure.next_retry_at.as_ref()?.0;
+    Some(believed(due, longest(failure, retries), now).unwrap_or(now))
+}
+
 /// When a build pod looks for a new revision of a source that the operator does not ask for; `None` for never.
-pub fn next_check(status: &RobotImageStatus, settings: &Settings) -> Option<Timestamp> {
+pub fn next_check(status: &RobotImageStatus, settings: &Settings, now: Timestamp) -> Option<Timestamp> {
     let Finder::Fetch { poll: Some(poll) } = settings.finder else {
         return None;
     };
@@ -165,7 +171,14 @@ pub fn next_check(status: &RobotImageStatus, settings: &Settings) -> Option<Time
         .get(..4)
         .and_then(|digits| u16::from_str_radix(digits, 16).ok())
         .unwrap_or_default();
-    Some(later(started.0, jittered(poll, f64::from(drawn) / 65536.0)))
+    let due = later(started.0, jittered(poll, f64::from(drawn) / 65536.0));
+    Some(believed(due, jittered(poll, 1.0), now).unwrap_or(now))
+}
+
+/// A time in a status, unless no clock that is right can have set it, because nobody ever waits for so long: a leader before this
+/// one had a clock that was ahead.
+pub(super) fn believed(due: Timestamp, longest: Duration, now: Timestamp) -> Option<Timestamp> {
+    (due <= later(now, longest)).then_some(due)
 }
 
 /// When the next of looks that come in this interval is due at the latest, as long as none fails.

@@ -49,7 +49,7 @@ fn source(facts: &Facts, settings: Option<&Settings>) -> Option<Coming> {
         Some((_, Finder::Pinned(_))) => None,
         Some((settings, Finder::Operator)) => Some(again("The operator asks the git server", settings.interval, facts.now)),
         Some((settings, Finder::Fetch { poll: Some(poll) })) => Some(Coming {
-            at: next_check(&facts.resource.status, settings),
+            at: next_check(&facts.resource.status, settings, facts.now),
             by: None,
             ..again("A build pod looks at the private source,", *poll, facts.now)
         }),

@@ -3,8 +3,11 @@
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use robotimage_crds::api::annotation;
+use robotimage_crds::build::Step;
+use robotimage_crds::reason::Reason;
 
 use super::world::{B, World, platform, revision};
+use crate::source::SourceFailure;
 
 /// Another leader, which knows of no annotation yet, finds commit B and begins its build by a clock that is wrong by so many seconds.
 fn another_builds_b(world: &mut World, seconds: i64) {
@@ -67,4 +70,44 @@ fn a_request_is_noted_when_its_answer_is_used() {
     world.pass(10).settle();
     assert_eq!(handled(&world).as_deref(), Some("now"));
     assert_eq!(world.build().number, 2);
+}
+
+#[test]
+fn a_retry_waits_no_longer_than_it_ever_does() {
+    // Why it failed, in how many seconds it is to be tried again, and whether that can be true.
+    let cases = [
+        (Reason::RegistryProtocol, 240, true),
+        (Reason::RegistryProtocol, 1200, false),
+        // A registry may ask for an hour.
+        (Reason::RegistryUnavailable, 1200, true),
+        (Reason::RegistryUnavailable, 7200, false),
+        (Reason::PushUnauthorized, 600, true),
+        (Reason::PushUnauthorized, 1200, false),
+    ];
+    for (reason, seconds, waits) in cases {
+        let mut world = World::new();
+        world.settle();
+        world.fail(Step::Publish, reason);
+        world.settle();
+        let due = world.now.saturating_add(SignedDuration::from_secs(seconds)).unwrap();
+        let failure = world.image.status.as_mut().unwrap().last_failure.as_mut().unwrap();
+        failure.next_retry_at = Some(Time(due));
+        world.settle();
+        let build = world.build();
+        assert_eq!((build.number, build.attempt) == (1, 1), waits, "{reason} {seconds}");
+    }
+}
+
+#[test]
+fn a_look_that_failed_is_made_again_no_later_than_it_ever_is() {
+    let mut world = World::new();
+    world.server = Err(SourceFailure::new(Reason::SourceUnreachable, "it failed"));
+    world.settle();
+    let due = world.now.saturating_add(SignedDuration::from_hours(2)).unwrap();
+    world.image.status.as_mut().unwrap().last_failure.as_mut().unwrap().next_retry_at = Some(Time(due));
+    let before = world.polls;
+    world.pass(1).settle();
+    let failure = world.status().last_failure.unwrap();
+    assert_eq!((world.polls, failure.attempts), (before + 1, 2));
+    assert!(failure.next_retry_at.unwrap().0 < due);
 }
