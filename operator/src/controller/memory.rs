@@ -31,22 +31,25 @@ struct Entry {
 
 /// All objects, by UID.
 #[derive(Debug, Default)]
-pub(super) struct Memory(Mutex<HashMap<String, Entry>>);
+pub(super) struct Memory(Mutex<HashMap<String, Box<Entry>>>);
 
 impl Memory {
     fn with<T>(&self, uid: &str, work: impl FnOnce(&mut Entry) -> T) -> T {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.entry(uid.to_owned()).or_insert_with(|| Entry {
-            seen_at: Timestamp::now(),
-            seen_chance: super::random::draw().unit,
-            key: None,
-            answer: None,
-            asking: false,
-            image: None,
-            asking_image: false,
-            announced: None,
-            refusal: None,
-            errors: 0,
+        let entry = entries.entry(uid.to_owned()).or_insert_with(|| {
+            // On the heap: a table has room for twice as many as there are.
+            Box::new(Entry {
+                seen_at: Timestamp::now(),
+                seen_chance: super::random::draw().unit,
+                key: None,
+                answer: None,
+                asking: false,
+                image: None,
+                asking_image: false,
+                announced: None,
+                refusal: None,
+                errors: 0,
+            })
         });
         work(entry)
     }

@@ -7,11 +7,16 @@
 mod asker;
 mod checks;
 mod index;
+mod kept;
 mod memory;
+mod objects;
+mod queue;
 mod random;
 mod reconcile;
 mod run;
 mod slots;
+mod squeeze;
+mod work;
 
 pub use random::process_id;
 pub use run::{Controller, RunError};

@@ -83,8 +83,26 @@ pub(super) struct Context {
     pub(super) wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>,
 }
 
-/// Works on one object; answers when to look again, if nothing happens before.
-pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Result<Option<Duration>, ReconcileError> {
+/// Works on one object, which may be a part of the resource only; answers when to look again, if nothing happens before.
+pub(super) async fn reconcile(context: &Context, image: RobotImage, whole: bool) -> Result<Option<Duration>, ReconcileError> {
+    let mut told = Vec::new();
+    let ended = Box::pin(rounds(context, image, whole, &mut told)).await;
+    // Last: no Job waits for events.
+    for (image, notes) in &told {
+        for note in notes {
+            context.writer.tell(image, note).await;
+        }
+    }
+    ended
+}
+
+/// Decides and carries out until there is nothing more to do; what is to be told of it is left in `told`.
+async fn rounds(
+    context: &Context,
+    mut image: RobotImage,
+    mut whole: bool,
+    told: &mut Vec<(RobotImage, Vec<Note>)>,
+) -> Result<Option<Duration>, ReconcileError> {
     // The object comes from a cache. Once a write was made on it, or it was read directly, it is known to be the newest.
     let mut fresh = false;
     for _ in 0..ROUNDS {
@@ -108,12 +126,16 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
                 leave(context, &observed, decision.wants.is_some());
                 return Ok(decision.again);
             }
+            Next::Write(_) if !whole => match newest(context, &observed.image).await? {
+                Some(newest) => (image, fresh, whole) = (newest, true, true),
+                None => return Ok(None),
+            },
             Next::Write(status) => match context.writer.status(&observed.image, &status).await {
                 Ok(written) => {
                     context.metrics.written(observed.image.status.as_ref(), &status);
                     log(&written);
-                    for note in &decision.notes {
-                        context.writer.tell(&written, note).await;
+                    if !decision.notes.is_empty() {
+                        told.push((written.clone(), decision.notes));
                     }
                     image = written;
                     fresh = true;
@@ -125,7 +147,7 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
                 Err(error) => return Err(error.into()),
             },
             Next::Act(_) if !fresh => match newest(context, &observed.image).await? {
-                Some(newest) => (image, fresh) = (newest, true),
+                Some(newest) => (image, fresh, whole) = (newest, true, true),
                 None => return Ok(None),
             },
             Next::Act(actions) => {
@@ -136,13 +158,10 @@ pub(super) async fn reconcile(context: &Context, mut image: RobotImage) -> Resul
                     other => other?,
                 };
                 leave(context, &observed, decision.wants.is_some());
-                if refused || !created {
-                    // A refusal is told by the next decision; what was deleted tells of its end by itself.
-                    return Ok(Some(
-                        decision.again.map_or(SOON, |again| if refused { again.min(SOON) } else { again }),
-                    ));
-                }
-                image = observed.image;
+                // What was made or deleted tells of itself: to look for it before costs lists. A refusal, and a name that somebody
+                // else has taken, are told by the next decision.
+                let soon = |again: Duration| if refused || created { again.min(SOON) } else { again };
+                return Ok(Some(decision.again.map_or(SOON, soon)));
             }
         }
     }

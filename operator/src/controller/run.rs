@@ -1,30 +1,30 @@
-//! Watches, and the loop that hands objects to reconciles.
+//! Watches, and what a reconcile may cost others.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
 use robotimage_crds::api::RobotImage;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::asker::ClusterAsker;
 use super::index::Index;
+use super::kept::Kept;
+use super::objects::{Name, Objects};
 use super::random;
 use super::reconcile::{Context, ReconcileError, reconcile};
-use super::slots::{Slots, takes_a_slot};
+use super::slots::Slots;
+use super::work::Work;
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
-use crate::decide::full_name;
 use crate::hosts::Hosts;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ pub enum RunError {
 
 /// One namespace, or all of them: its watches and its objects.
 struct Scope {
-    images: Store<RobotImage>,
+    images: Arc<Objects>,
     context: Arc<Context>,
 }
 
@@ -118,9 +118,9 @@ impl Controller {
                 metrics: Arc::clone(&metrics),
                 wake,
             });
-            let (images, writer) = reflector::store();
+            let images = Arc::new(Objects::default());
             scopes.push(Scope {
-                images: images.clone(),
+                images: Arc::clone(&images),
                 context: Arc::clone(&context),
             });
             tasks.spawn(run_scope(
@@ -129,7 +129,6 @@ impl Controller {
                 watchdog.clone(),
                 context,
                 images,
-                writer,
                 woken,
                 stop.clone(),
                 Arc::clone(&all_listed),
@@ -171,11 +170,14 @@ impl Controller {
             let mut all = HashSet::new();
             let mut running = Vec::new();
             for scope in self.scopes.iter() {
-                for image in scope.images.state() {
-                    let (uid, namespace) = (image.uid().unwrap_or_default(), image.namespace().unwrap_or_default());
-                    if takes_a_slot(&image, &[]) {
-                        running.push((uid.clone(), namespace));
-                    }
+                let told: Vec<_> = scope.images.each(|name, image| {
+                    (
+                        image.uid().to_owned(),
+                        image.standing().lives().then(|| name.namespace().to_owned()),
+                    )
+                });
+                for (uid, namespace) in told {
+                    running.extend(namespace.map(|namespace| (uid.clone(), namespace)));
                     all.insert(uid);
                 }
                 running.extend(scope.context.jobs.owners(|job| job.ended.is_none()));
@@ -186,7 +188,10 @@ impl Controller {
 
     /// The text of a scrape.
     pub fn metrics(&self) -> String {
-        let images = self.scopes.iter().flat_map(|scope| scope.images.state());
+        let images = self
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.images.each::<_, Vec<_>>(|_, image| image.standing()));
         self.metrics.render(images, self.leadership.is_leading())
     }
 }
@@ -204,8 +209,7 @@ async fn run_scope(
     namespace: Option<String>,
     watchdog: Watchdog,
     context: Arc<Context>,
-    images: Store<RobotImage>,
-    writer: reflector::store::Writer<RobotImage>,
+    images: Arc<Objects>,
     woken: mpsc::UnboundedReceiver<ObjectRef<RobotImage>>,
     stop: watch::Receiver<bool>,
     listed: Arc<watch::Sender<usize>>,
@@ -221,53 +225,36 @@ async fn run_scope(
     let (wake_jobs, wake_pods) = (context.wake.clone(), context.wake.clone());
     watches.spawn(async move { jobs.follow(job_api, timeout, |job, _| JobView::of(job), wake_jobs).await });
     watches.spawn(async move { pods.follow(pod_api, timeout, seen_pod, wake_pods).await });
-    watches.spawn(wake_at_takeover(context.leadership.clone(), images.clone(), context.wake.clone()));
+    watches.spawn(wake_at_takeover(
+        context.leadership.clone(),
+        Arc::clone(&images),
+        context.wake.clone(),
+    ));
     // Without them a first pass would see no Job and make one; the name would stop it, but only just.
     context.jobs.ready().await;
     context.pods.ready().await;
 
-    let mut listed_once = false;
     let config = watcher::Config::default().timeout(timeout).page_size(PAGE);
-    let stream = watcher(image_api, config)
-        .default_backoff()
-        .modify(|image| image.managed_fields_mut().clear())
-        .reflect(writer)
-        // Not by `Store::wait_until_ready`: of two tasks that wait there one is never woken, and the controller is one.
-        .inspect(move |event| {
-            if matches!(event, Ok(watcher::Event::InitDone)) && !std::mem::replace(&mut listed_once, true) {
-                listed.send_modify(|count| *count += 1);
-            }
-        })
-        .applied_objects()
-        // A status write of our own changes neither: it wakes nobody.
-        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
-    let woken = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|object| (object, woken)) });
-    let concurrency = context.platform.config.concurrency;
-    kube::runtime::Controller::for_stream(stream, images.clone())
-        .with_config(Config::default().concurrency(concurrency))
-        .reconcile_on(woken)
-        .graceful_shutdown_on(stopped(stop))
-        .run(
-            move |image, context| one(image, context, images.clone()).map(Ok::<_, Infallible>),
-            |_, error, _| match *error {},
-            context,
-        )
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "the controller says");
-            }
-        })
-        .await;
+    let work = Work {
+        images: Arc::clone(&images),
+        events: watcher(image_api, config).default_backoff().boxed(),
+        woken,
+        listed,
+        leadership: context.leadership.clone(),
+        at_once: context.platform.config.concurrency.into(),
+    };
+    let one = |name, kept| one(name, kept, Arc::clone(&context), Arc::clone(&images));
+    work.run(one, stopped(stop)).await;
     watches.shutdown().await;
 }
 
-/// A replica that does not lead forgets what it is woken for, so one that begins to lead looks at everything once.
-async fn wake_at_takeover(leadership: Leadership, images: Store<RobotImage>, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>) {
+/// Another may have led meanwhile, whose writes wake nobody here: who begins to lead looks at everything once.
+async fn wake_at_takeover(leadership: Leadership, images: Arc<Objects>, wake: mpsc::UnboundedSender<ObjectRef<RobotImage>>) {
     loop {
         leadership.gained().await;
-        for image in images.state() {
+        for object in images.each::<_, Vec<_>>(|name, _| name.reference()) {
             // The receiver ends with the process only.
-            drop(wake.send(ObjectRef::from_obj(&*image)));
+            drop(wake.send(object));
         }
         leadership.lost().await;
     }
@@ -282,48 +269,111 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// One reconcile in a task of its own: neither a panic nor a long wait of it is another object's.
-async fn one(image: Arc<RobotImage>, context: Arc<Context>, images: Store<RobotImage>) -> Action {
-    if !context.leadership.is_leading() {
-        return Action::await_change();
-    }
-    let (name, uid) = (full_name(&image), image.uid().unwrap_or_default());
+/// One reconcile; answers when to look again, if nothing happens before.
+async fn one(name: Name, kept: Arc<Kept>, context: Arc<Context>, images: Arc<Objects>) -> Option<Duration> {
     let started = Instant::now();
-    let work = Arc::clone(&context);
-    let mut task = tokio::spawn(async move { Box::pin(reconcile(&work, RobotImage::clone(&image))).await });
-    let ended = tokio::select! {
-        ended = tokio::time::timeout(DEADLINE, &mut task) => ended,
-        // Killed between any two writes it goes on as if nothing had happened, in another process just as in this one.
-        () = context.leadership.lost() => {
-            task.abort();
-            return Action::await_change();
-        }
+    let (work, opened) = (Arc::clone(&context), Arc::clone(&kept));
+    let reconcile = async move {
+        let (image, whole) = opened.open();
+        Box::pin(reconcile(&work, image, whole)).await
     };
-    let result = match ended {
-        Ok(Ok(Err(ReconcileError::Apply(ApplyError::NotLeading { .. })))) => return Action::await_change(),
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(ReconcileError::Panic),
-        Err(_) => {
-            task.abort();
-            Err(ReconcileError::Late)
-        }
+    // Without the lead nothing of it is begun before this replica leads again.
+    let Some(result) = contained(reconcile, context.leadership.lost()).await else {
+        return Some(Duration::ZERO);
     };
     context
         .metrics
         .reconciled(started.elapsed(), result.as_ref().err().map(ReconcileError::class));
-    context.memory.forget_all_but(
-        || images.state().iter().filter_map(|image| image.uid()).collect::<HashSet<_>>(),
-        images.len(),
-    );
+    context
+        .memory
+        .forget_all_but(|| images.each(|_, image| image.uid().to_owned()), images.len());
     match result {
         Ok(again) => {
-            context.memory.succeeded(&uid);
-            again.map_or_else(Action::await_change, Action::requeue)
+            context.memory.succeeded(kept.uid());
+            again
         }
         Err(error) => {
-            let delay = context.memory.failed(&uid, random::draw().unit);
-            tracing::error!(image = name, %error, again_in = ?delay, "a reconcile failed");
-            Action::requeue(delay)
+            let delay = context.memory.failed(kept.uid(), random::draw().unit);
+            tracing::error!(image = %name, %error, again_in = ?delay, "a reconcile failed");
+            Some(delay)
         }
+    }
+}
+
+/// Runs a reconcile in a task of its own: neither a panic nor a long wait of it is another object's. When this answers, it is
+/// over. `None`: the lead is lost.
+async fn contained<T: Send + 'static>(
+    reconcile: impl Future<Output = Result<T, ReconcileError>> + Send + 'static,
+    lost: impl Future<Output = ()>,
+) -> Option<Result<T, ReconcileError>> {
+    let mut task = tokio::spawn(reconcile);
+    let ended = tokio::select! {
+        ended = tokio::time::timeout(DEADLINE, &mut task) => ended.ok(),
+        // Killed between any two writes it goes on as if nothing had happened, in another process just as in this one.
+        () = lost => {
+            task.abort();
+            // Its end is all that is waited for: what it came to does not matter any more.
+            drop(task.await);
+            return None;
+        }
+    };
+    match ended {
+        Some(Ok(Err(ReconcileError::Apply(ApplyError::NotLeading { .. })))) => None,
+        Some(Ok(result)) => Some(result),
+        Some(Err(_)) => Some(Err(ReconcileError::Panic)),
+        None => {
+            task.abort();
+            drop(task.await);
+            Some(Err(ReconcileError::Late))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// Set when what holds it is gone.
+    struct Gone(Arc<watch::Sender<bool>>);
+
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.send_replace(true);
+        }
+    }
+
+    async fn bug() -> Result<(), ReconcileError> {
+        panic!("a bug")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_or_never_ends_is_over_and_counted() {
+        let fails = contained(bug(), pending()).await;
+        assert_eq!(fails.unwrap().unwrap_err().class(), "panic");
+        for lost in [false, true] {
+            let gone = Arc::new(watch::Sender::new(false));
+            let held = Gone(Arc::clone(&gone));
+            let hangs = async move {
+                let _held = held;
+                pending::<Result<(), ReconcileError>>().await
+            };
+            let word = async move {
+                if !lost {
+                    pending::<()>().await;
+                }
+            };
+            let ended = contained(hangs, word).await;
+            assert_eq!(ended.map(|ended| ended.unwrap_err().class()), (!lost).then_some("timeout"));
+            assert!(*gone.borrow(), "it is over before it can be begun again");
+        }
+        assert_eq!(contained(async { Ok(7) }, pending()).await.unwrap().unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn who_is_told_that_it_does_not_lead_has_not_failed() {
+        let refused = async { Err::<(), _>(ApplyError::NotLeading { what: "the status" }.into()) };
+        assert!(contained(refused, pending()).await.is_none());
     }
 }

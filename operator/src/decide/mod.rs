@@ -29,6 +29,7 @@ mod row;
 mod schedule;
 mod start;
 mod supersede;
+mod thin;
 mod verdict;
 mod wishes;
 
@@ -41,6 +42,7 @@ pub use queue::{Lane, Limits, Waiter, next as next_in_queue};
 pub use resolution::{known_revision, last_build};
 pub use schedule::{Look, latest_look, next_check, next_digest_look, next_image_look, next_look};
 pub(crate) use start::is_forced;
+pub(crate) use thin::thin;
 pub use verdict::{Failed, Hindrance, Progress, Verdict};
 pub use wishes::look_wish;
 

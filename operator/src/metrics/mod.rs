@@ -9,6 +9,7 @@ mod families;
 mod scrape;
 
 pub use families::Metrics;
+pub(crate) use scrape::Standing;
 
 #[cfg(test)]
 mod tests;

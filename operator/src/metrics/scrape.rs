@@ -1,7 +1,5 @@
 //! The text of a scrape.
 
-use std::sync::Arc;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus::TextEncoder;
 use robotimage_crds::api::condition::reasons::{BUILDING, CHECKING_SOURCE};
@@ -10,9 +8,62 @@ use robotimage_crds::api::{BuildPhase, RobotImage, RobotImageStatus};
 
 use super::Metrics;
 
+/// How a RobotImage stands, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    ready: Ready,
+    live: Option<Live>,
+}
+
+/// Status of the condition Ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    True,
+    False,
+    Unknown,
+}
+
+/// A build that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Live {
+    Pending,
+    Running,
+}
+
+impl Standing {
+    /// Of a resource.
+    pub(crate) fn of(image: &RobotImage) -> Self {
+        let status = image.status.as_ref();
+        let said = condition(status, READY).map_or("Unknown", |condition| condition.status.as_str());
+        let phase = status.and_then(|status| status.latest_build.as_ref()).map(|build| build.phase);
+        Self {
+            ready: match said {
+                "True" => Ready::True,
+                "False" => Ready::False,
+                _ => Ready::Unknown,
+            },
+            live: match phase {
+                // Running only says that there is a Job: what keeps its pod from starting is said by the condition.
+                Some(BuildPhase::Running)
+                    if reason(status, RECONCILING).is_some_and(|reason| [BUILDING, CHECKING_SOURCE].contains(&reason)) =>
+                {
+                    Some(Live::Running)
+                }
+                Some(BuildPhase::Pending | BuildPhase::Running) => Some(Live::Pending),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether it has a build that has not ended.
+    pub(crate) fn lives(self) -> bool {
+        self.live.is_some()
+    }
+}
+
 impl Metrics {
     /// The text of a scrape. `images` are all resources; they are counted by the replica that leads.
-    pub(crate) fn render(&self, images: impl Iterator<Item = Arc<RobotImage>>, leads: bool) -> String {
+    pub(crate) fn render(&self, images: impl Iterator<Item = Standing>, leads: bool) -> String {
         self.leader.set(i64::from(leads));
         self.images.reset();
         self.live.reset();
@@ -24,25 +75,12 @@ impl Metrics {
             .unwrap_or_else(|error| format!("# {error}\n"))
     }
 
-    fn count(&self, images: impl Iterator<Item = Arc<RobotImage>>) {
+    fn count(&self, images: impl Iterator<Item = Standing>) {
         let (mut ready, mut live) = ([0_i64; 3], [0_i64; 2]);
         for image in images {
-            let status = image.status.as_ref();
-            let said = condition(status, READY).map_or("Unknown", |condition| condition.status.as_str());
-            ready[match said {
-                "True" => 0,
-                "False" => 1,
-                _ => 2,
-            }] += 1;
-            match status.and_then(|status| status.latest_build.as_ref()).map(|build| build.phase) {
-                // Running only says that there is a Job: what keeps its pod from starting is said by the condition.
-                Some(BuildPhase::Running)
-                    if reason(status, RECONCILING).is_some_and(|reason| [BUILDING, CHECKING_SOURCE].contains(&reason)) =>
-                {
-                    live[1] += 1;
-                }
-                Some(BuildPhase::Pending | BuildPhase::Running) => live[0] += 1,
-                _ => {}
+            ready[image.ready as usize] += 1;
+            if let Some(state) = image.live {
+                live[state as usize] += 1;
             }
         }
         for (label, count) in ["True", "False", "Unknown"].into_iter().zip(ready) {

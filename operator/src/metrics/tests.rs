@@ -1,10 +1,8 @@
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use robotimage_crds::api::{BuildPhase, LastFailure, LatestBuild, RobotImage, RobotImageSpec, RobotImageStatus, StepStatus};
 
-use super::Metrics;
+use super::{Metrics, Standing};
 
 fn at(second: i64) -> Time {
     Time(Timestamp::from_second(1_800_000_000 + second).unwrap())
@@ -50,7 +48,7 @@ fn waiting(reason: &str) -> RobotImageStatus {
     status
 }
 
-fn image(status: Option<RobotImageStatus>) -> Arc<RobotImage> {
+fn image(status: Option<RobotImageStatus>) -> Standing {
     let spec: RobotImageSpec = serde_json::from_value(serde_json::json!({
         "source": {"git": {"url": "https://git.example.com/a.git"}},
         "image": {"repository": "registry.example.com/a"},
@@ -58,11 +56,11 @@ fn image(status: Option<RobotImageStatus>) -> Arc<RobotImage> {
     .unwrap();
     let mut image = RobotImage::new("a", spec);
     image.status = status;
-    Arc::new(image)
+    Standing::of(&image)
 }
 
 /// The samples of a scrape that are not 0.
-fn samples(metrics: &Metrics, images: Vec<Arc<RobotImage>>, leads: bool) -> Vec<String> {
+fn samples(metrics: &Metrics, images: Vec<Standing>, leads: bool) -> Vec<String> {
     let text = metrics.render(images.into_iter(), leads);
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket{"))

@@ -12,7 +12,7 @@ use super::event::Event;
 use super::invariant::{CONVERGES, NO_LOOP, NO_LOSS, ONE_BUILD, Seen, Violation, holds};
 use super::leader::Leader;
 use super::mutation::Mutation;
-use crate::decide::{Action, Chance, Next};
+use crate::decide::{Action, Chance, Next, thin};
 use crate::observe::Refusal;
 use crate::source::SourceFailure;
 
@@ -121,7 +121,9 @@ impl Simulation {
     /// One reconcile, as the controller makes it, ended after so many calls.
     fn work(&mut self, number: usize, calls: usize) -> Result<(), Violation> {
         let mut image = self.leaders[number].image.clone();
-        let mut fresh = false;
+        let whole = image.clone();
+        // What the controller keeps of a resource: only a decision to rest may be made from it.
+        let (mut fresh, mut thinned) = (false, thin(&mut image));
         let mut made = 0;
         while made < calls {
             holds(made < ENDLESS, NO_LOOP, || {
@@ -130,7 +132,15 @@ impl Simulation {
             let chance = self.chance();
             let (observed, decision) = self.leaders[number].decide(&self.world, &image, chance, self.mutation);
             match decision.next {
+                Next::Rest if thinned => {
+                    let (_, again) = self.leaders[number].decide(&self.world, &whole, chance, self.mutation);
+                    let same = again.next == Next::Rest && (again.again, again.wants) == (decision.again, decision.wants);
+                    return holds(same, NO_LOSS, || {
+                        format!("rests on a part of the resource, and on the whole: {again:?}")
+                    });
+                }
                 Next::Rest => return Ok(()),
+                _ if thinned => (image, fresh, thinned) = (self.world.image.clone(), true, false),
                 Next::Write(status) => {
                     made += 1;
                     holds(Some(&*status) != observed.image.status.as_ref(), NO_LOOP, || {
@@ -149,16 +159,10 @@ impl Simulation {
                 }
                 Next::Act(_) if !fresh => (image, fresh) = (self.world.image.clone(), true),
                 Next::Act(actions) => {
-                    made += 1;
-                    let created = actions.iter().any(|action| matches!(action, Action::CreateJob(_)));
-                    let mut refused = false;
                     for action in actions {
-                        refused |= !self.act(number, action)?;
+                        self.act(number, action)?;
                     }
-                    if refused || !created {
-                        return Ok(());
-                    }
-                    image = observed.image;
+                    return Ok(());
                 }
             }
         }
@@ -172,8 +176,8 @@ impl Simulation {
         phase.map_or(job.status.is_none(), |phase| phase == "Running" || phase == "Pending")
     }
 
-    /// Carries an action out; false when the API server refuses it.
-    fn act(&mut self, number: usize, action: Action) -> Result<bool, Violation> {
+    /// Carries an action out, unless the API server refuses it.
+    fn act(&mut self, number: usize, action: Action) -> Result<(), Violation> {
         let build = self.world.status().latest_build.expect("no action before the first build");
         match &action {
             Action::Announce { .. } => self.world.apply(action),
@@ -196,7 +200,7 @@ impl Simulation {
                         message: "exceeded quota".to_owned(),
                     };
                     self.leaders[number].refused = Some((build.build_id, refusal));
-                    return Ok(false);
+                    return Ok(());
                 }
                 self.leaders[number].refused = None;
                 self.world.apply(action);
@@ -205,7 +209,7 @@ impl Simulation {
                 let now = Time(self.world.now);
                 let live = matches!(build.phase, BuildPhase::Pending | BuildPhase::Running);
                 let Some(job) = self.world.jobs.iter_mut().find(|job| job.metadata.uid.as_ref() == Some(uid)) else {
-                    return Ok(true);
+                    return Ok(());
                 };
                 let own = job.metadata.name.as_ref() == Some(&build.job);
                 holds(!(live && own), NO_LOSS, || format!("the live build's Job is deleted: {build:?}"))?;
@@ -216,7 +220,7 @@ impl Simulation {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn both_work(&mut self) -> Result<(), Violation> {
