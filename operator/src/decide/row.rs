@@ -10,7 +10,7 @@ use super::conditions::{SourceStand, Stand};
 use super::decision::{LONG_STEP, Run};
 use super::defaults::Finder;
 use super::outcome::{Note, NoteKind};
-use super::request_key::{differences, unresolved_key};
+use super::request_key::{differences, stem, unresolved_key};
 use super::resolution::Resolution;
 use super::verdict::Progress;
 use super::{failure, garbage, looping, moving};
@@ -63,13 +63,17 @@ impl Run<'_> {
 
     /// Whether the image is still the newest one that the spec is known to ask for, but for the source.
     fn nothing_but_the_source_differs(&self, build: &LatestBuild) -> bool {
-        match (&self.resolution, &self.status.latest_image) {
-            (Resolution::Known { key, .. }, Some(image)) => differences(&image.request_key, key)
-                .iter()
-                .all(|difference| difference.kind == "SourceChanged"),
-            // Not resolved yet: the source may be another one altogether.
-            _ => build.generation == self.generation,
-        }
+        let Some(image) = &self.status.latest_image else { return false };
+        let differ = match &self.resolution {
+            Resolution::Known { key, .. } => differences(&image.request_key, key),
+            // Not resolved yet: the source of another generation may be another one altogether.
+            _ if build.generation != self.generation => return false,
+            _ => differences(
+                stem(&image.request_key),
+                &unresolved_key(&self.observed.image.spec, &self.platform.hash),
+            ),
+        };
+        differ.iter().all(|difference| difference.kind == "SourceChanged")
     }
 
     pub(super) fn told_step(&self, step: Step, since: Timestamp) -> Option<Step> {

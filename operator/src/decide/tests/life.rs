@@ -8,6 +8,7 @@ use serde_json::json;
 use super::pods::{ended, running, waiting};
 use super::world::{A, B, UP_TO_DATE, World, image, platform, revision};
 use crate::observe::JobView;
+use crate::source::SourceFailure;
 
 fn with_build(build: serde_json::Value) -> World {
     let mut image = image();
@@ -259,4 +260,21 @@ fn memory_of_the_resource_grows_too_and_a_request_that_was_the_limit_with_it() {
     world.settle();
     world.pass(300).settle();
     assert_eq!((world.build().attempt, memory(&world).2.as_str()), (3, "8Gi"));
+}
+
+#[test]
+fn a_look_that_meets_another_configuration_is_a_look_no_more() {
+    let mut world = World::built();
+    world.server = Ok(revision(B));
+    world.pass(330).settle();
+    assert!(world.row().contains("Reconciling=True/CheckingSource"), "{}", world.row());
+    world.platform = platform("index: {piprc: other}\n").into();
+    world.restart();
+    world.server = Err(SourceFailure::new(Reason::SourceUnreachable, "it failed"));
+    world.settle();
+    assert!(
+        world.row().starts_with("Ready=Unknown/Progressing Reconciling=True/Building"),
+        "{}",
+        world.row()
+    );
 }
