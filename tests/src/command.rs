@@ -182,7 +182,14 @@ pub fn build() -> Result<()> {
     let cache = Cache::open()?;
     // The longest first: whoever waits sees at once what for.
     parts::kubenode(&cache)?;
-    for tool in [parts::registry, parts::coredns, parts::helm, parts::crane, parts::kstatus] {
+    for tool in [
+        parts::registry,
+        parts::coredns,
+        parts::helm,
+        parts::crane,
+        parts::kube_router,
+        parts::kstatus,
+    ] {
         tool(&cache)?;
     }
     for image in [base::debian, image::busybox, image::pause, channel::channel] {

@@ -40,6 +40,7 @@ pub mod prerequisites;
 pub mod process;
 pub mod product;
 pub mod rcc;
+pub mod reach;
 pub mod registry;
 pub mod rootfs;
 pub mod runc;

@@ -6,6 +6,7 @@
 
 mod config;
 mod control;
+mod policies;
 mod state;
 
 use std::fs;
@@ -191,7 +192,7 @@ impl Node {
     }
 
     /// A running part by name: `etcd`, `containerd`, `kube-apiserver`, `kubelet`, `kube-controller-manager`,
-    /// `kube-scheduler`, `kube-proxy`, `coredns`.
+    /// `kube-scheduler`, `kube-proxy`, `coredns`, and `kube-router` where [`Node::enforce_policies`] started it.
     pub fn part(&self, name: &str) -> Result<&Part> {
         self.parts.iter().find(|part| part.name() == name).ok_or_else(|| no_part(name))
     }

@@ -88,6 +88,16 @@ const KSTATUS: Module = Module {
     packages: &["."],
     note: "about 30 s the first time",
 };
+const KUBE_ROUTER: Module = Module {
+    name: "kube-router",
+    files: &[
+        ("go.mod", include_bytes!("../parts/kuberouter/go.mod")),
+        ("go.sum", include_bytes!("../parts/kuberouter/go.sum")),
+        ("main.go", include_bytes!("../parts/kuberouter/main.go")),
+    ],
+    packages: &["."],
+    note: "about 1 min the first time",
+};
 /// A module of its own, because its author's own `go.mod` is none that `go install` takes.
 const CONTAINERD: Module = Module {
     name: "containerd",
@@ -114,6 +124,11 @@ pub fn kubenode(cache: &Cache) -> Result<PathBuf> {
 /// The library by which Flux waits for resources, as a program: see its source.
 pub fn kstatus(cache: &Cache) -> Result<PathBuf> {
     Ok(build(cache, &KSTATUS, "-s -w", |_| Ok(()))?.join("kstatus"))
+}
+
+/// The agent that enforces NetworkPolicies: see its source. It calls iptables and ipset.
+pub fn kube_router(cache: &Cache) -> Result<PathBuf> {
+    Ok(build(cache, &KUBE_ROUTER, "-s -w", |_| Ok(()))?.join("kuberouter"))
 }
 
 /// containerd 2 and its client, as nodes of today have them, for figures that must not depend on what a machine happens to

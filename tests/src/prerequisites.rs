@@ -9,12 +9,14 @@ use crate::error::{Error, Result};
 use crate::process::run;
 
 /// Programs and the Debian package that brings each. A name with a slash is a file.
-const DEBIAN: [(&str, &str); 23] = [
+const DEBIAN: [(&str, &str); 25] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("/usr/lib/cni/ptp", "containernetworking-plugins"),
     ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("ipset", "ipset"),
     ("ip", "iproute2"),
     ("mmdebstrap", "mmdebstrap"),
     ("patchelf", "patchelf"),

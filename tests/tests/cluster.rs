@@ -28,6 +28,8 @@ mod kubectl;
 mod local;
 #[path = "cluster/objects.rs"]
 mod objects;
+#[path = "cluster/policies.rs"]
+mod policies;
 #[path = "cluster/prometheus.rs"]
 mod prometheus;
 #[path = "cluster/queue.rs"]

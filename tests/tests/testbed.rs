@@ -16,7 +16,7 @@ use robotimage_tests::apiproxy::{ApiProxy, Moment};
 use robotimage_tests::kubectl::Kubectl;
 use robotimage_tests::machine::sweep;
 use robotimage_tests::node::{Node, Options};
-use robotimage_tests::process::{Identity, Lifetime};
+use robotimage_tests::process::{Identity, Lifetime, run};
 use robotimage_tests::registry::{Registry, RegistryOptions};
 use robotimage_tests::secret::Login;
 use robotimage_tests::{Bed, Cache, Namespace, Site, audit};
@@ -93,11 +93,16 @@ async fn a_restricted_job_pulls_with_a_password_and_reaches_everything() {
 #[ignore = "needs root and the real parts: make test runs it"]
 async fn stopping_leaves_nothing_behind() {
     let cache = Cache::open().unwrap();
+    let filters = leftovers::filters();
     let (bed, instance) = {
-        let bed = Bed::start(&cache, Lifetime::Harness).await.unwrap();
+        let mut bed = Bed::start(&cache, Lifetime::Harness).await.unwrap();
+        bed.own_node().unwrap().enforce_policies(&cache).await.unwrap();
         let instance = bed.book().instance;
         (bed, instance)
     };
+    let mut inside = bed.node().machine().command("iptables");
+    run("rules of the agent", inside.args(["--list-rules", "KUBE-ROUTER-FORWARD"])).unwrap();
+    assert_eq!(leftovers::filters(), filters, "the agent has left the node");
     let during = Host::look(&cache, instance);
     assert!(!during.is_clean(), "the comparison would see nothing: {during:?}");
     let namespace = Namespace::fresh(&bed, "stop").await.unwrap();
@@ -114,6 +119,25 @@ async fn stopping_leaves_nothing_behind() {
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let after = Host::look(&cache, instance);
     assert!(after.is_clean(), "{after:?}");
+    assert_eq!(leftovers::filters(), filters);
+}
+
+#[tokio::test]
+#[ignore = "needs root and the real parts: make test runs it"]
+async fn an_agent_without_a_node_says_so() {
+    let cache = Cache::open().unwrap();
+    let mut node = Node::start_control_plane(&cache).await.unwrap();
+    let error = node.enforce_policies(&cache).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("kube-router ended while it was starting (exit status: 1)"),
+        "{error}"
+    );
+    assert!(
+        error.contains("log/kube-router.log") && error.contains("unable to get node node0"),
+        "{error}"
+    );
+    assert!(node.part("kube-router").is_err(), "it is a part of the node no more");
+    node.stop().unwrap();
 }
 
 #[tokio::test]

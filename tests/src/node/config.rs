@@ -153,6 +153,17 @@ pub(crate) fn proxy_config(instance: Instance, run: &Path) -> Value {
     })
 }
 
+/// The agent that enforces NetworkPolicies.
+pub(crate) fn kube_router(instance: Instance, run: &Path) -> Vec<String> {
+    flags(&[
+        ("--kubeconfig", &run.join("admin.conf").display().to_string()),
+        ("--hostname-override", NODE),
+        ("--service-cluster-ip-range", &instance.service_cidr()),
+        // It then says when it has written its rules.
+        ("--v", "1"),
+    ])
+}
+
 /// `restrict_oom_score_adj`: without CAP_SYS_RESOURCE a negative value is refused, and runc dies with "can't get final
 /// child's PID from pipe". The socket and the state lie in the machine's own /run.
 pub(crate) fn containerd(run: &Path) -> String {

@@ -44,6 +44,19 @@ fn policies_select_our_pods_and_keep_what_the_platform_denies() {
 }
 
 #[test]
+fn the_agent_that_enforces_the_policies_in_a_test_is_named_with_its_version() {
+    let read = |path: &str| std::fs::read_to_string(crate::root().join(path)).unwrap();
+    let module = read("tests/parts/kuberouter/go.mod");
+    let version = module
+        .lines()
+        .find_map(|line| line.split("=> github.com/k3s-io/kube-router/v2 v").nth(1));
+    let name = format!("kube-router {}", version.unwrap());
+    for path in ["charts/robotimage/values.yaml", "docs/install.md"] {
+        assert!(read(path).contains(&name), "{path} does not say {name}");
+    }
+}
+
+#[test]
 #[ignore = "needs Helm, which the test bed builds"]
 fn a_monitor_finds_the_service_and_the_dashboard_shows_metrics_that_are_there() {
     let objects = objects(&template(&FULL));

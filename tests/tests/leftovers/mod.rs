@@ -70,6 +70,17 @@ impl Host {
     }
 }
 
+/// The host's own chains and sets of the kind that an agent for policies makes; of no instance, so to be compared.
+pub(crate) fn filters() -> Vec<String> {
+    let list = [("nft", ["list", "chains"]), ("ipset", ["list", "-name"])].map(|(program, args)| {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert!(output.status.success(), "{program}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    let lines = list.iter().map(String::as_str).flat_map(str::lines);
+    lines.filter(|line| line.contains("KUBE-")).map(str::to_owned).collect()
+}
+
 /// Command line and environment of every living process: containers' shims name the folder in one of them.
 fn processes() -> Vec<String> {
     let numbers = names("/proc")
