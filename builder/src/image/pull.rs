@@ -160,25 +160,24 @@ async fn read_layer(
         let result = reader.layer(Pieces { pieces, now: Bytes::new() });
         result.map(|()| reader)
     });
-    let mut failed = None;
-    loop {
+    let mut sender = Some(sender);
+    let failed = loop {
         match stream.try_next().await {
             Ok(Some(piece)) => {
-                // The reader has ended early, and tells why below.
-                if sender.send(piece).await.is_err() {
-                    break;
+                // The reader may have ended early, with an error. Whether it was given the right bytes shows at the end only.
+                if let Some(open) = &sender
+                    && open.send(piece).await.is_err()
+                {
+                    sender = None;
                 }
             }
-            Ok(None) => break,
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
         }
-    }
+    };
     drop(sender);
     let read = work.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    // A stream that broke makes a broken archive too, and is the cause of it.
+    // A stream that broke, or that has other bytes, makes a broken archive too, and is the cause of it.
     match failed {
         Some(error) => Err(Failed::Stream(error)),
         None => read.map_err(Failed::Archive),
@@ -336,5 +335,32 @@ impl Read for Pieces {
         into[..length].copy_from_slice(&self.now[..length]);
         self.now.advance(length);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use robotimage_registry::{Context, Error, Operation};
+
+    use super::*;
+
+    /// What a mirror sends need not be an archive: that its digest is wrong is what helps.
+    #[tokio::test]
+    async fn other_bytes_are_told_from_a_broken_archive() {
+        let at = || {
+            Box::new(Context {
+                operation: Operation::PullBlob,
+                host: "mirror.example.com".to_owned(),
+                subject: String::new(),
+            })
+        };
+        let garbage = || (0..50).map(|_| Ok(Bytes::from_static(&[b'x'; 1024])));
+        let problem = String::new();
+        let wrong = garbage().chain([Err(Error::DigestMismatch { at: at(), problem })]);
+        let read = read_layer(futures::stream::iter(wrong.collect::<Vec<_>>()).boxed(), BaseReader::default()).await;
+        assert!(matches!(read, Err(Failed::Stream(Error::DigestMismatch { .. }))));
+        let broken = futures::stream::iter(garbage().collect::<Vec<_>>()).boxed();
+        assert!(matches!(read_layer(broken, BaseReader::default()).await, Err(Failed::Archive(_))));
     }
 }
