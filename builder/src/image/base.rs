@@ -9,7 +9,8 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use tar::EntryType;
 
-use super::entries::{Entries, Entry, resolved};
+use super::decoded::Decoded;
+use super::entries::{self, Entries, Entry, resolved};
 
 /// Text files that are kept.
 const TEXTS: &[&str] = &["etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release"];
@@ -46,8 +47,8 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            bytes: 128 << 30,
-            headers: 20_000_000,
+            bytes: entries::MOST_BYTES,
+            headers: entries::MOST_HEADERS,
             text: 1 << 20,
             library: 32 << 20,
             found: 1000,
@@ -116,20 +117,8 @@ impl BaseReader {
     }
 
     /// Reads a layer to its end, whatever it is compressed with: runtimes go by its first bytes too, not by its media type.
-    pub fn layer(&mut self, mut bytes: impl Read) -> io::Result<()> {
-        let mut magic = Vec::new();
-        (&mut bytes).take(6).read_to_end(&mut magic)?;
-        let compression = Compression::of(&magic)?;
-        let bytes = io::Cursor::new(magic).chain(bytes);
-        let decoded: Box<dyn Read + '_> = match compression {
-            Compression::None => Box::new(bytes),
-            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(bytes)?),
-        };
-        let mut decoded = Bounded {
-            inner: decoded,
-            left: self.limits.bytes,
-        };
+    pub fn layer(&mut self, bytes: impl Read) -> io::Result<()> {
+        let mut decoded = Decoded::new(bytes, self.limits.bytes)?;
         let mut changes = Changes {
             limits: self.limits,
             lower: &self.found,
@@ -152,7 +141,7 @@ impl BaseReader {
             self.found.retain(|known, _| !is_below(known, path));
         }
         self.found.extend(found);
-        (self.limits.headers, self.limits.bytes) = (headers, decoded.left);
+        (self.limits.headers, self.limits.bytes) = (headers, decoded.left());
         Ok(())
     }
 
@@ -180,50 +169,6 @@ impl BaseReader {
                 .and_then(|text| pretty_name(&text)),
             links: links.collect(),
         }
-    }
-}
-
-/// What a layer is compressed with.
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// By the first bytes; what docker once took and no OCI runtime takes is named.
-    fn of(magic: &[u8]) -> io::Result<Self> {
-        let refused = |name| {
-            Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!("it is compressed with {name}, which images are not"),
-            ))
-        };
-        match magic {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
-            // The second is a frame that readers skip; some writers begin with one.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => refused("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => refused("xz"),
-            _ => Ok(Self::None),
-        }
-    }
-}
-
-/// A reader that fails where it has given too much.
-struct Bounded<R> {
-    inner: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(into)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "the image is larger than any that is read"))?;
-        Ok(count)
     }
 }
 

@@ -13,23 +13,27 @@ const RECORD: usize = 512;
 const MAX_EXTENSION: u64 = 1 << 20;
 /// Longest path, which is Linux's: an archive with a longer one cannot be unpacked.
 const MAX_PATH: usize = 4096;
+/// Bytes of all archives of an image together, at most.
+pub(crate) const MOST_BYTES: u64 = 128 << 30;
+/// Headers of all archives of an image together, at most.
+pub(crate) const MOST_HEADERS: u64 = 20_000_000;
 
 /// One file, folder or link.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Components from the root, `/` between them; `.`, `..` and double slashes resolved. Empty for the root.
-    pub(super) path: String,
-    pub(super) kind: EntryType,
+    pub(crate) path: String,
+    pub(crate) kind: EntryType,
     /// Where a link leads, as written; empty for what is none.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// Bytes of its content in the archive.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Its content is stored with its holes left out.
-    pub(super) sparse: bool,
+    pub(crate) sparse: bool,
 }
 
 /// Reads one entry after the other.
-pub(super) struct Entries<R> {
+pub(crate) struct Entries<R> {
     archive: R,
     /// Bytes of the current entry that nobody has read, its padding included.
     rest: u64,
@@ -50,7 +54,7 @@ struct Extension {
 
 impl<R: Read> Entries<R> {
     /// Of an archive with at most so many headers.
-    pub(super) fn new(archive: R, headers: u64) -> Self {
+    pub(crate) fn new(archive: R, headers: u64) -> Self {
         Self {
             archive,
             rest: 0,
@@ -60,12 +64,12 @@ impl<R: Read> Entries<R> {
     }
 
     /// Headers that may still come.
-    pub(super) fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         self.headers
     }
 
     /// The next entry; the content of the one before is skipped. `None` at the end of the archive.
-    pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
         let mut extension = Extension::default();
         loop {
             self.skip()?;
@@ -93,18 +97,24 @@ impl<R: Read> Entries<R> {
     }
 
     /// The whole content of the current entry, which must not be larger than `limit` bytes.
-    pub(super) fn read(&mut self, limit: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self, limit: u64) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.copy(limit, &mut content)?;
+        Ok(content)
+    }
+
+    /// Writes the whole content of the current entry, which must not be larger than `limit` bytes.
+    pub(crate) fn copy(&mut self, limit: u64, into: &mut impl io::Write) -> io::Result<()> {
         if self.content > limit {
             return Err(broken(&format!("it has {} bytes, and at most {limit} are read", self.content)));
         }
-        let mut content = Vec::new();
-        let read = (&mut self.archive).take(self.content).read_to_end(&mut content)? as u64;
+        let read = io::copy(&mut (&mut self.archive).take(self.content), into)?;
         if read < self.content {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.rest -= read;
         self.content = 0;
-        Ok(content)
+        Ok(())
     }
 
     /// Reads on to the end of the stream: what follows an archive is padding.

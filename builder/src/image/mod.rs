@@ -5,8 +5,9 @@
 
 pub mod assemble;
 pub mod base;
+pub(crate) mod decoded;
 pub mod elf;
-mod entries;
+pub(crate) mod entries;
 pub mod key;
 pub mod layers;
 pub mod learned;

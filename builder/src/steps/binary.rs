@@ -16,6 +16,8 @@ use url::Url;
 
 use super::access::{Side, failure};
 use crate::failure::Failure;
+use crate::image::decoded::Decoded;
+use crate::image::entries::{Entries, MOST_BYTES, MOST_HEADERS};
 use crate::source::{Web, WebError};
 
 /// Largest binary, in bytes. rcc with its micromamba is about 40 MB.
@@ -48,6 +50,7 @@ pub(super) async fn from_resolved(
 ) -> Result<(), Failure> {
     let fail = |error: robotimage_registry::Error| failure(&error, Side::Rcc);
     let repository = resolved.reference.to_repository();
+    let mut left = Left::default();
     // The topmost layer that has it wins, as in a running container.
     for layer in resolved.manifest.layers().iter().rev() {
         let spool = tempfile::NamedTempFile::new_in(scratch).map_err(|error| Failure::io("write to", scratch, &error))?;
@@ -55,17 +58,11 @@ pub(super) async fn from_resolved(
         let mut file = tokio::fs::File::from_std(handle);
         client.blob_to_file(&repository, layer, &mut file).await.map_err(fail)?;
         drop(file);
-        let kind = layer.media_type().to_string();
         let to = to.to_owned();
-        let found = tokio::task::spawn_blocking(move || -> io::Result<bool> {
+        let found;
+        (found, left) = tokio::task::spawn_blocking(move || -> io::Result<(bool, Left)> {
             let file = io::BufReader::new(spool.reopen()?);
-            if kind.ends_with("gzip") {
-                extract(flate2::read::MultiGzDecoder::new(file), &to)
-            } else if kind.ends_with("zstd") {
-                extract(zstd::stream::read::Decoder::new(file)?, &to)
-            } else {
-                extract(file, &to)
-            }
+            extract(file, left, &to)
         })
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
@@ -79,25 +76,41 @@ pub(super) async fn from_resolved(
     )))
 }
 
-/// Writes the first file at one of the places; false when the layer has none.
-fn extract(bytes: impl Read, to: &Path) -> io::Result<bool> {
-    let mut archive = tar::Archive::new(bytes);
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let path = entry.path_bytes().into_owned();
-        let path = String::from_utf8_lossy(&path);
-        let path = path.trim_start_matches("./").trim_start_matches('/');
-        if entry.header().entry_type().is_file() && PLACES.contains(&path) {
-            if entry.size() > LIMIT {
-                return Err(io::Error::other(format!("its {path} is larger than {LIMIT} bytes")));
-            }
-            let mut file = std::fs::File::create(to)?;
-            io::copy(&mut entry.take(LIMIT), &mut file)?;
-            executable(&file)?;
-            return Ok(true);
+/// What may still be read of an image.
+#[derive(Clone, Copy)]
+struct Left {
+    bytes: u64,
+    headers: u64,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self {
+            bytes: MOST_BYTES,
+            headers: MOST_HEADERS,
         }
     }
-    Ok(false)
+}
+
+/// Writes the first file at one of the places; false when the layer has none. What was read is no longer left.
+fn extract(layer: impl Read, left: Left, to: &Path) -> io::Result<(bool, Left)> {
+    let mut decoded = Decoded::new(layer, left.bytes)?;
+    let mut entries = Entries::new(&mut decoded, left.headers);
+    let mut found = false;
+    while let Some(entry) = entries.next()? {
+        if entry.kind.is_file() && !entry.sparse && PLACES.contains(&entry.path.as_str()) {
+            let mut file = std::fs::File::create(to)?;
+            entries
+                .copy(LIMIT, &mut file)
+                .map_err(|error| io::Error::new(error.kind(), format!("/{}: {error}", entry.path)))?;
+            executable(&file)?;
+            found = true;
+            break;
+        }
+    }
+    let headers = entries.left();
+    let bytes = decoded.left();
+    Ok((found, Left { bytes, headers }))
 }
 
 /// Readable and executable for the group too: another step, under another user of the group, runs it.
@@ -194,24 +207,60 @@ pub fn digest(path: &Path) -> Result<String, Failure> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn finds_rcc_in_a_layer() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("rcc");
-        let archive = |path: &str| {
-            let mut builder = tar::Builder::new(Vec::new());
+    fn archive(paths: &[&str]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for path in paths {
             let mut header = tar::Header::new_gnu();
             header.set_size(3);
             header.set_mode(0o644);
             builder.append_data(&mut header, path, &b"rcc"[..]).unwrap();
-            builder.into_inner().unwrap()
-        };
-        assert!(!extract(&archive("usr/share/rcc")[..], &to).unwrap());
-        for place in ["rcc", "./usr/local/bin/rcc"] {
-            assert!(extract(&archive(place)[..], &to).unwrap(), "{place}");
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn finds_rcc_in_a_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("rcc");
+        let found = |layer: &[u8]| extract(layer, Left::default(), &to).unwrap().0;
+        assert!(!found(&archive(&["usr/share/rcc"])));
+        let packed = zstd::encode_all(&archive(&["usr/bin/rcc"])[..], 1).unwrap();
+        for layer in [archive(&["rcc"]), archive(&["./usr/local/bin/rcc"]), packed] {
+            assert!(found(&layer));
             assert_eq!(std::fs::read(&to).unwrap(), b"rcc");
             assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o755);
         }
         assert_eq!(digest(&to).unwrap(), crate::image::oci::digest(b"rcc"));
+    }
+
+    #[test]
+    fn what_a_stranger_packed_is_read_with_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("rcc");
+        let refused = |layer: &[u8], left: Left| extract(layer, left, &to).map(|_| ()).unwrap_err().to_string();
+        // A name that says it has 8 GiB: the header alone must be enough to refuse it.
+        let mut long = tar::Header::new_gnu();
+        long.set_entry_type(tar::EntryType::GNULongName);
+        long.set_size(8 << 30);
+        long.set_cksum();
+        let error = refused(long.as_bytes(), Left::default());
+        assert!(error.contains("extended header"), "{error}");
+        let mut large = tar::Header::new_gnu();
+        large.set_path("rcc").unwrap();
+        large.set_size(LIMIT + 1);
+        large.set_cksum();
+        let error = refused(large.as_bytes(), Left::default());
+        assert!(error.contains("/rcc") && error.contains("bytes"), "{error}");
+        // Few bytes that stand for many, and many entries; what one layer took is gone for the next.
+        let many = archive(&["a", "b", "c"]);
+        let zeros = zstd::encode_all(&vec![0; 1 << 20][..], 1).unwrap();
+        let few = |bytes, headers| Left { bytes, headers };
+        assert!(refused(&many, few(1 << 20, 2)).contains("too many entries"));
+        let (found, left) = extract(&many[..], few(1 << 20, 5), &to).unwrap();
+        assert!(!found && left.headers == 1 && left.bytes < 1 << 20);
+        let mut bomb = archive(&["a"]);
+        bomb.truncate(512);
+        let error = refused(&[zstd::encode_all(&bomb[..], 1).unwrap(), zeros].concat(), few(600, 5));
+        assert!(error.contains("larger than any"), "{error}");
     }
 }
