@@ -91,12 +91,7 @@ pub struct EnvironmentInputs<'a> {
 impl Prepared {
     /// SHA-256 over the environment file's name and text, 64 hexadecimal digits; none for a robot without one.
     pub fn environment_file_digest(&self) -> Option<String> {
-        let (file, _) = self.environment.as_ref()?;
-        let mut hash = Sha256::new();
-        hash.update(file.relative.as_os_str().as_encoded_bytes());
-        hash.update([0]);
-        hash.update(file.text.as_bytes());
-        Some(hex::encode(hash.finalize()))
+        self.environment.as_ref().map(|(file, _)| file_digest(file))
     }
 
     /// The key of the environment and rcc's hash of it. Runs rcc when the hash is not known.
@@ -145,7 +140,7 @@ impl Prepared {
             files,
             blueprint,
             file: file.relative.display().to_string(),
-            file_digest: self.environment_file_digest().unwrap_or_default(),
+            file_digest: file_digest(file),
         }))
     }
 
@@ -165,4 +160,12 @@ impl Prepared {
         let folder = to.join(self.robot.folder());
         std::fs::create_dir_all(&folder).map_err(|error| Failure::io("make", &folder, &error))
     }
+}
+
+fn file_digest(file: &EnvironmentFile) -> String {
+    let mut hash = Sha256::new();
+    hash.update(file.relative.as_os_str().as_encoded_bytes());
+    hash.update([0]);
+    hash.update(file.text.as_bytes());
+    hex::encode(hash.finalize())
 }
