@@ -55,6 +55,7 @@ pub use client::{Client, Fetched};
 pub use context::{Context, Operation};
 pub use credentials::{Credentials, CredentialsError, Password, Secret};
 pub use error::{Error, ErrorKind, Missing, Said};
+pub use http::{HttpClients, HttpError, Trust};
 pub use image::ResolvedImage;
 pub use mirrors::check_mirrors;
 pub use oci_spec::image::{Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Platform};

@@ -20,7 +20,7 @@ use crate::auth::{Authenticator, Authorization, Scopes};
 use crate::context::Context;
 use crate::error::Error;
 use crate::hosts::{Hosts, Refused, same_origin};
-use crate::http::Http;
+use crate::http::{HttpClients, HttpError};
 use crate::network;
 use crate::options::ClientOptions;
 use crate::reference::Repository;
@@ -83,13 +83,13 @@ pub(crate) struct Transport {
     pub(crate) quiet: Mutex<HashMap<String, Instant>>,
     /// Held while a list of referrers is rewritten, so that two of our own calls never race.
     pub(crate) referrers: tokio::sync::Mutex<()>,
-    pub(crate) http: Http,
+    pub(crate) http: HttpClients,
 }
 
 impl Transport {
     pub(crate) fn new(options: ClientOptions, auth: Authenticator) -> Result<Self, Error> {
         let hosts = Hosts::new(&options).map_err(Error::Configuration)?;
-        let http = Http::new(&options)?;
+        let http = clients(&options)?;
         Ok(Self {
             options,
             hosts,
@@ -309,6 +309,25 @@ impl Transport {
             }
         }
     }
+}
+
+fn clients(options: &ClientOptions) -> Result<HttpClients, HttpError> {
+    let (user_agent, connect_timeout) = (options.user_agent.clone(), options.connect_timeout);
+    let resolver = Arc::new(options.address_policy.resolver());
+    // All requests to a host share one connection there; if it falls silent, it must be given up before they are, or every
+    // new attempt would wait on it again.
+    let probe = options.idle_timeout.min(options.request_timeout) / 4;
+    let bundles = options.ca_bundle_pem.iter().map(Vec::as_slice);
+    HttpClients::new(bundles, move || {
+        reqwest::Client::builder()
+            .user_agent(&user_agent)
+            .connect_timeout(connect_timeout)
+            .http2_keep_alive_interval(probe)
+            .http2_keep_alive_timeout(probe)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .dns_resolver(Arc::clone(&resolver))
+    })
 }
 
 /// A refused hop as an error.

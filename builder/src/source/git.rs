@@ -13,12 +13,13 @@ use std::time::Duration;
 use gix::protocol::transport::client::blocking_io::http;
 use robotimage_crds::api::GitRef;
 use robotimage_crds::build::Want;
+use robotimage_registry::{AddressPolicy, Trust};
 
 use super::Checkout;
 use super::credentials::{Authorization, GitSecret};
 use super::error::SourceError;
 use super::names::first_line;
-use super::probe::find;
+use super::probe::{Repository, find};
 use super::tree::{Limits, Writer, interrupted, io};
 use super::web::{Web, WebError, authority, chain};
 
@@ -57,7 +58,7 @@ pub async fn checkout(request: &GitRequest<'_>) -> Result<Checkout, SourceError>
         web.roots.push(ca.to_vec());
     }
     let (revision, reference, what) = revision(request.want);
-    let (url, authorization) = find(&web, request).await?;
+    let Repository { url, authorization, trust } = find(&web, request).await?;
     let database = tempfile::tempdir_in(request.scratch).map_err(|source| io("write to", request.scratch, source))?;
     let job = Job {
         url: url.to_string(),
@@ -68,7 +69,8 @@ pub async fn checkout(request: &GitRequest<'_>) -> Result<Checkout, SourceError>
         path: request.path.to_owned(),
         limits: request.limits,
         authorization,
-        web,
+        trust,
+        policy: web.policy,
         interrupt: Arc::clone(&request.interrupt),
     };
     let folder = database.path().join("git");
@@ -145,7 +147,8 @@ struct Job {
     path: String,
     limits: Limits,
     authorization: Option<Authorization>,
-    web: Web,
+    trust: Trust,
+    policy: AddressPolicy,
     interrupt: Arc<AtomicBool>,
 }
 
@@ -190,7 +193,7 @@ impl Job {
         .and_then(|clone| clone.with_revision(Some(self.revision.as_str())))
         .map_err(|error| self.failed(&error))?
         .with_shallow(gix::remote::fetch::Shallow::DepthAtRemote(std::num::NonZeroU32::MIN));
-        let options = self.transport_options()?;
+        let options = self.transport_options();
         clone = clone.configure_connection(move |connection| {
             connection.set_transport_options(Box::new(options.clone()));
             // Without this the machine's credential helpers would be asked.
@@ -204,23 +207,22 @@ impl Job {
         }
     }
 
-    fn transport_options(&self) -> Result<http::Options, SourceError> {
-        let roots = self.web.certificates().map_err(|cause| SourceError::Web {
-            url: self.url.clone(),
-            cause,
-        })?;
-        let policy = self.web.policy.clone();
+    fn transport_options(&self) -> http::Options {
+        let (trust, policy) = (self.trust.clone(), self.policy.clone());
         let backend = http::reqwest::Options {
             configure_client: Some(Box::new(move |builder| {
-                Ok(builder
-                    .tls_certs_merge(roots.clone())
-                    .dns_resolver(Arc::new(policy.resolver()))
-                    .timeout(IDLE))
+                let builder = if trust.proxy { builder } else { builder.no_proxy() };
+                let builder = if trust.machine {
+                    builder.tls_certs_merge(trust.authorities.clone())
+                } else {
+                    builder.tls_certs_only(trust.authorities.clone())
+                };
+                Ok(builder.dns_resolver(Arc::new(policy.resolver())).timeout(IDLE))
             })),
             // A request hook, even one that does nothing, makes the transport refuse every redirect.
             configure_request: Some(Box::new(|_| Ok(()))),
         };
-        Ok(http::Options {
+        http::Options {
             extra_headers: self
                 .authorization
                 .iter()
@@ -228,7 +230,7 @@ impl Job {
                 .collect(),
             backend: Some(Arc::new(Mutex::new(backend))),
             ..http::Options::default()
-        })
+        }
     }
 
     /// What an error of gix means: it gives no types for it, only a chain of texts.

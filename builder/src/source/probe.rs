@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use robotimage_registry::{HttpError, Trust};
 use url::Url;
 
 use super::credentials::Authorization;
@@ -22,14 +23,24 @@ const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// What the first request asks for, below the repository's address.
 const ADVERTISEMENT: &str = "/info/refs?service=git-upload-pack";
 
-/// Asks for the repository; its final address, and the credential for it.
-pub(super) async fn find(web: &Web, request: &GitRequest<'_>) -> Result<(Url, Option<Authorization>), SourceError> {
+/// A repository that is there.
+pub(super) struct Repository {
+    /// Its final address.
+    pub(super) url: Url,
+    /// The credential for it.
+    pub(super) authorization: Option<Authorization>,
+    /// How it is reached.
+    pub(super) trust: Trust,
+}
+
+/// Asks for the repository.
+pub(super) async fn find(web: &Web, request: &GitRequest<'_>) -> Result<Repository, SourceError> {
     let mut url = Url::parse(request.url).map_err(|error| SourceError::Address {
         // An address that cannot be parsed may hold a password anywhere, so it is not shown.
         url: "(not shown)".to_owned(),
         problem: format!("it is no address: {error}"),
     })?;
-    let client = web.client().map_err(|cause| SourceError::Web { url: shown(&url), cause })?;
+    let clients = web.clients().map_err(|cause| SourceError::Web { url: shown(&url), cause })?;
     for _ in 0..=REDIRECTS {
         web.check(&url)
             .map_err(|problem| SourceError::Address { url: shown(&url), problem })?;
@@ -37,9 +48,16 @@ pub(super) async fn find(web: &Web, request: &GitRequest<'_>) -> Result<(Url, Op
             Some(secret) => secret.authorization(&url, request.require_hosts)?,
             None => None,
         };
-        let answer = ask_again(&client, &url, authorization.as_ref()).await?;
+        let setup = |error: HttpError| SourceError::Web {
+            url: shown(&url),
+            cause: error.into(),
+        };
+        let client = clients.reaching(&url).map_err(setup)?;
+        let answer = ask_again(client, &url, authorization.as_ref()).await?;
         if !answer.status().is_redirection() {
-            return judge(&url, &answer, authorization.is_some()).map(|()| (url, authorization));
+            judge(&url, &answer, authorization.is_some())?;
+            let trust = clients.trust(&url).map_err(setup)?.clone();
+            return Ok(Repository { url, authorization, trust });
         }
         url = redirected(&url, answer.headers().get(LOCATION))?;
     }

@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use robotimage_registry::AddressPolicy;
+use robotimage_registry::{AddressPolicy, HttpClients, HttpError};
 use url::{Host, Url};
 
 /// How addresses of others are reached.
@@ -43,7 +43,7 @@ pub enum WebError {
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
     /// The client itself cannot be made.
-    #[error("the HTTP client cannot be made: {0}")]
+    #[error("{0}")]
     Setup(String),
 }
 
@@ -69,38 +69,24 @@ impl Web {
         self.policy.check_url(url).map_err(|denied| denied.to_string())
     }
 
-    /// An asynchronous client.
-    pub fn client(&self) -> Result<reqwest::Client, WebError> {
-        let roots = self.certificates()?;
-        let build = |machine: bool| {
-            let builder = reqwest::Client::builder()
+    /// The HTTP clients for these addresses.
+    pub fn clients(&self) -> Result<HttpClients, WebError> {
+        let resolver = Arc::new(self.policy.resolver());
+        let clients = HttpClients::new(self.roots.iter().map(Vec::as_slice), move || {
+            reqwest::Client::builder()
                 .user_agent(concat!("robotimage/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(Duration::from_secs(10))
                 .read_timeout(Duration::from_secs(30))
                 .redirect(reqwest::redirect::Policy::none())
-                .dns_resolver(Arc::new(self.policy.resolver()));
-            if machine {
-                builder.tls_certs_merge(roots.clone()).build()
-            } else {
-                builder.tls_certs_only(roots.clone()).build()
-            }
-        };
-        // A minimal image has no store of authorities at all; then only the given bundle is trusted.
-        build(true)
-            .or_else(|_| build(false))
-            .map_err(|error| WebError::Setup(chain(&error)))
+                .dns_resolver(Arc::clone(&resolver))
+        });
+        Ok(clients?)
     }
+}
 
-    /// The authorities of the bundles.
-    pub(super) fn certificates(&self) -> Result<Vec<reqwest::Certificate>, WebError> {
-        let mut roots = Vec::new();
-        for bundle in &self.roots {
-            roots.extend(
-                reqwest::Certificate::from_pem_bundle(bundle)
-                    .map_err(|error| WebError::Setup(format!("the CA bundle is not PEM: {error}")))?,
-            );
-        }
-        Ok(roots)
+impl From<HttpError> for WebError {
+    fn from(error: HttpError) -> Self {
+        Self::Setup(chain(&error))
     }
 }
 
@@ -252,14 +238,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_port_and_an_unknown_name_are_told_apart() {
-        let client = Web::default().client().unwrap();
-        let error = client.get("http://127.0.0.1:1/").send().await.unwrap_err();
+        let exchange = async |web: Web, address: &str| {
+            let clients = web.clients().unwrap();
+            clients.reaching(&url(address)).unwrap().get(address).send().await.unwrap_err()
+        };
+        let error = exchange(Web::default(), "http://127.0.0.1:1/").await;
         assert!(matches!(WebError::of(error, "127.0.0.1"), WebError::Unreachable(_)));
         let tenant = Web {
             policy: AddressPolicy::tenant(&[]),
             ..Web::default()
         };
-        let error = tenant.client().unwrap().get("http://localhost:1/").send().await.unwrap_err();
+        let error = exchange(tenant, "http://localhost:1/").await;
         assert_eq!(WebError::of(error, "localhost"), WebError::AddressDenied("localhost".to_owned()));
     }
 }

@@ -131,10 +131,11 @@ pub async fn from_web(web: &Web, source: &HttpFile, to: &Path) -> Result<(), Fai
         Failure::new(reason, format!("rcc at {}: {error}", source.url))
     };
     let mut url = Url::parse(&source.url).map_err(|error| refuse(error.to_string()))?;
-    let client = web.client().map_err(|error| web_failure(&error))?;
+    let clients = web.clients().map_err(|error| web_failure(&error))?;
     for _ in 0..=REDIRECTS {
         web.check(&url).map_err(refuse)?;
         let host = url.host_str().unwrap_or_default().to_owned();
+        let client = clients.reaching(&url).map_err(|error| web_failure(&error.into()))?;
         let answer = client
             .get(url.clone())
             .send()

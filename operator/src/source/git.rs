@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Certificate, RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use robotimage_crds::api::GitRef;
 use robotimage_crds::reason::Reason;
+use robotimage_registry::{HttpClients, HttpError};
 use url::Url;
 
 use super::ls_refs::{Advertisement, AnswerError, Wanted, advertisement};
@@ -39,22 +40,19 @@ pub struct Question {
 #[derive(Clone, Debug)]
 pub struct GitClient {
     platform: Arc<Platform>,
-    roots: Vec<Certificate>,
-    client: reqwest::Client,
+    clients: Arc<HttpClients>,
 }
 
 /// The client cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the client for git servers cannot be made: {0}")]
-pub struct SetupError(String);
+pub struct SetupError(#[from] HttpError);
 
 impl GitClient {
     /// A client that trusts the system's certificates and the platform's bundle.
     pub fn new(platform: Arc<Platform>) -> Result<Self, SetupError> {
-        let roots = Certificate::from_pem_bundle(platform.ca_bundle.as_bytes())
-            .map_err(|error| SetupError(format!("the CA bundle is not PEM: {error}")))?;
-        let client = client(&platform, &roots)?;
-        Ok(Self { platform, roots, client })
+        let clients = Arc::new(clients(&platform, None)?);
+        Ok(Self { platform, clients })
     }
 
     /// Asks, within ten seconds. `credentials` come with the name of their Secret.
@@ -81,18 +79,23 @@ impl GitClient {
         }));
         let url = Url::parse(&question.url)
             .map_err(|error| SourceFailure::new(Reason::SourceRejected, format!("spec.source.git.url is no address: {error}")))?;
-        let client = match credentials.and_then(|(_, credentials)| credentials.ca()) {
-            Some(ca) => &self.client_trusting(ca)?,
-            None => &self.client,
+        let clients = match credentials.and_then(|(_, credentials)| credentials.ca()) {
+            Some(ca) => &clients(&self.platform, Some(ca)).map_err(|error| {
+                SourceFailure::new(
+                    Reason::SecretMissing,
+                    format!("key ca.crt of the git Secret is not usable: {error}"),
+                )
+            })?,
+            None => &*self.clients,
         };
         let mut budget = MOST_BYTES;
-        let (url, answer) = self.advertised(client, url, credentials).await?;
+        let (url, answer) = self.advertised(clients, url, credentials).await?;
         let bytes = body(answer, &url, &mut budget).await?;
         let told = |error| told(&error, &wanted, &url);
         match advertisement(&bytes).map_err(told)? {
             Advertisement::Listed(listed) => wanted.find_in(&listed).map_err(told),
             Advertisement::Version2 => {
-                let request = client
+                let request = reaching(clients, &url)?
                     .post(format!("{}/git-upload-pack", base(&url)))
                     .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
                     .header(ACCEPT, "application/x-git-upload-pack-result")
@@ -108,7 +111,7 @@ impl GitClient {
     /// The first request, through redirects on the same host.
     async fn advertised(
         &self,
-        client: &reqwest::Client,
+        clients: &HttpClients,
         mut url: Url,
         credentials: Option<(&str, &GitCredentials)>,
     ) -> Result<(Url, Response), SourceFailure> {
@@ -117,7 +120,7 @@ impl GitClient {
             if let Some((name, credentials)) = credentials {
                 credentials.check_host(name, &url, self.platform.config.require_secret_hosts)?;
             }
-            let request = client
+            let request = reaching(clients, &url)?
                 .get(format!("{}{ADVERTISEMENT}", base(&url)))
                 .header(ACCEPT, "application/x-git-upload-pack-advertisement");
             let answer = send(request, &url, credentials).await?;
@@ -150,35 +153,25 @@ impl GitClient {
         }
         self.platform.policy.check_url(url).or_else(|denied| refuse(denied.to_string()))
     }
-
-    fn client_trusting(&self, ca: &[u8]) -> Result<reqwest::Client, SourceFailure> {
-        let bad = |problem: String| {
-            SourceFailure::new(
-                Reason::SecretMissing,
-                format!("key ca.crt of the git Secret is not usable: {problem}"),
-            )
-        };
-        let own = Certificate::from_pem_bundle(ca).map_err(|error| bad(error.to_string()))?;
-        let roots: Vec<_> = self.roots.iter().cloned().chain(own).collect();
-        client(&self.platform, &roots).map_err(|error| bad(error.to_string()))
-    }
 }
 
-fn client(platform: &Platform, roots: &[Certificate]) -> Result<reqwest::Client, SetupError> {
-    let build = |system: bool| {
-        let builder = reqwest::Client::builder()
+/// Clients that trust the platform's bundle, and a further one.
+fn clients(platform: &Platform, own: Option<&[u8]>) -> Result<HttpClients, HttpError> {
+    let of_platform = platform.ca_bundle.as_bytes();
+    let bundles = Some(of_platform).filter(|bundle| !bundle.trim_ascii().is_empty());
+    let resolver = Arc::new(platform.policy.resolver());
+    HttpClients::new(bundles.into_iter().chain(own), move || {
+        reqwest::Client::builder()
             .user_agent(concat!("robotimage/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(DEADLINE)
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(platform.policy.resolver()));
-        if system {
-            builder.tls_certs_merge(roots.to_vec()).build()
-        } else {
-            builder.tls_certs_only(roots.to_vec()).build()
-        }
-    };
-    // A minimal image has no certificates of a system; then the platform's bundle alone is trusted.
-    build(true).or_else(|_| build(false)).map_err(|error| SetupError(chain(&error)))
+            .dns_resolver(Arc::clone(&resolver))
+    })
+}
+
+fn reaching<'a>(clients: &'a HttpClients, url: &Url) -> Result<&'a reqwest::Client, SourceFailure> {
+    let fail = |error: HttpError| SourceFailure::new(Reason::InternalError, format!("no HTTP client: {error}"));
+    clients.reaching(url).map_err(fail)
 }
 
 async fn send(request: RequestBuilder, url: &Url, credentials: Option<(&str, &GitCredentials)>) -> Result<Response, SourceFailure> {
