@@ -1,5 +1,5 @@
 //! The publish step as a program, against a real registry: killed at any point, with lost layers, with credentials in the
-//! source. Takes about a minute.
+//! source; and fetch after it, which takes over what it learned. Takes about a minute.
 
 #![allow(clippy::unwrap_used)] // a suite says what is wrong by panicking
 
@@ -7,6 +7,8 @@
 mod faults;
 #[path = "publish/kill.rs"]
 mod kill;
+#[path = "publish/learned.rs"]
+mod learned;
 #[path = "publish/pod.rs"]
 mod pod;
 #[path = "publish/requests.rs"]

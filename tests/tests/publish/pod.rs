@@ -213,23 +213,31 @@ impl Pod {
         self.facts.write(&Root::new(self.root.path())).unwrap();
     }
 
-    /// Starts the step.
+    /// Starts the publish step.
     pub(crate) fn start(&self) -> Child {
+        self.start_step(Step::Publish)
+    }
+
+    fn start_step(&self, step: Step) -> Child {
         let mut command = Command::new(&self.program);
-        command.arg("publish").arg("--root").arg(self.root.path());
+        command.arg(step.as_str()).arg("--root").arg(self.root.path());
         command.arg("--report").arg(self.root.path().join("report")).env_clear();
         command.env(PLAN_VARIABLE, serde_json::to_string(&self.plan).unwrap());
         let log = fs::File::create(self.root.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
-    /// Runs the step to its end; its exit code and report.
+    /// Runs the publish step to its end; its exit code and report.
     pub(crate) async fn run(&self) -> (i32, Outcome) {
-        let mut child = self.start();
+        self.run_step(Step::Publish).await
+    }
+
+    pub(crate) async fn run_step(&self, step: Step) -> (i32, Outcome) {
+        let mut child = self.start_step(step);
         let status = wait(&mut child).await;
         let log = fs::read_to_string(self.root.path().join("log")).unwrap();
         let text = fs::read_to_string(self.root.path().join("report")).unwrap_or_default();
-        let report = BuildReport::from_message(&text, ID, Step::Publish).unwrap_or_else(|error| panic!("{error}: {status}\n{log}"));
+        let report = BuildReport::from_message(&text, ID, step).unwrap_or_else(|error| panic!("{error}: {status}\n{log}"));
         (status.code().unwrap_or(-1), report.outcome)
     }
 
