@@ -35,6 +35,7 @@ impl World {
                 "name": format!("pod-{uid}"), "namespace": "finance", "creationTimestamp": self.now,
                 "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": uid, "controller": true}],
             },
+            "spec": {"containers": [{"name": "publish", "image": "registry.example.com/builder:1"}]},
             "status": status,
         }))
         .unwrap();
