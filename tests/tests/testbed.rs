@@ -305,7 +305,9 @@ async fn an_interrupted_up_is_swept() {
     let owned = |instance: &robotimage_tests::Instance| {
         let run = cache.run_dir(*instance);
         let state = std::fs::read_to_string(run.join("machine.json")).unwrap_or_default();
-        state.contains(&format!("\"owner\":{{\"pid\":{own},")) && run.join("log/etcd.log").exists()
+        state.contains(&format!("\"owner\":{{\"pid\":{own},"))
+            && run.join("log/etcd.log").exists()
+            && Host::look(&cache, *instance).has_processes()
     };
     let end = Instant::now() + Duration::from_mins(1);
     let instance = loop {
