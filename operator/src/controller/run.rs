@@ -331,7 +331,8 @@ async fn contained<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
+    use std::task::Poll;
 
     use super::*;
 
@@ -344,13 +345,10 @@ mod tests {
         }
     }
 
-    async fn bug() -> Result<(), ReconcileError> {
-        panic!("a bug")
-    }
-
     #[tokio::test(start_paused = true)]
     async fn what_panics_or_never_ends_is_over_and_counted() {
-        let fails = contained(bug(), pending()).await;
+        let bug = poll_fn(|_| -> Poll<Result<(), ReconcileError>> { panic!("a bug") });
+        let fails = contained(bug, pending()).await;
         assert_eq!(fails.unwrap().unwrap_err().class(), "panic");
         for lost in [false, true] {
             let gone = Arc::new(watch::Sender::new(false));
