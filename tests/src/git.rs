@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use axum::Router;
 use axum::body::Body;
@@ -274,10 +275,22 @@ fn allowed(folder: &Path, request: &Request) -> Result<bool, String> {
         .is_some_and(|given| given.as_bytes() == expected.as_bytes()))
 }
 
+/// git as a path: looked for by name in a `PATH` that is given, it would be started by copying this process, which takes longer
+/// than git itself when this process holds ten thousand resources.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let path = crate::process::basics().into_iter().find(|(name, _)| name == "PATH");
+        let folders = path.iter().flat_map(|(_, path)| std::env::split_paths(path));
+        let mut found = folders.map(|folder| folder.join("git")).filter(|git| git.is_file());
+        found.next().unwrap_or_else(|| "git".into())
+    })
+}
+
 /// One request through the CGI program that every git carries.
 async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
     let uri = request.uri().clone();
-    let mut command = tokio::process::Command::new("git");
+    let mut command = tokio::process::Command::new(program());
     command.arg("http-backend").env_clear().envs(crate::process::basics());
     command
         .env("GIT_PROJECT_ROOT", root)
