@@ -121,11 +121,7 @@ pub fn base_layer(data: &[u8]) {
             correct_checksums(&mut layer);
         }
         let packed = match how >> 1 & 3 {
-            1 => {
-                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-                gzip.write_all(&layer).expect("memory");
-                gzip.finish().expect("memory")
-            }
+            1 => gzip(&layer),
             2 => zstd::encode_all(layer.as_slice(), 1).expect("memory"),
             _ => layer,
         };
@@ -145,6 +141,57 @@ pub fn base_layer(data: &[u8]) {
                 .glibc
                 .is_none_or(|version| version.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
     );
+}
+
+/// An archive as a source, the first byte saying how it is packed: bit 0, a tar archive with right checksums; bits 1 and 2, in
+/// gzip or zstd. What is written stays inside of its folder, and is what may be there.
+pub fn archive(data: &[u8]) {
+    let Some((how, archive)) = data.split_first() else { return };
+    let mut bytes = archive.to_vec();
+    if how & 1 != 0 {
+        correct_checksums(&mut bytes);
+    }
+    let packed = match how >> 1 & 3 {
+        1 => gzip(&bytes),
+        2 => zstd::encode_all(bytes.as_slice(), 1).expect("memory"),
+        _ => bytes,
+    };
+    let path = if how & 8 == 0 { "" } else { "robot" };
+    let folder = tempfile::tempdir().expect("a folder");
+    let into = folder.path().join("context");
+    std::fs::create_dir(&into).expect("a folder");
+    if let Err(error) = crate::source::unpack_bytes(&packed, path, &into) {
+        fit_to_print(&error.to_string());
+    }
+    let beside = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert!(beside == 1, "{beside} entries beside the context");
+    let mut waiting = vec![into.clone()];
+    let mut count = 0;
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let kind = entry.file_type().expect("its kind");
+            count += 1;
+            assert!(kind.is_file() || kind.is_dir() || kind.is_symlink(), "{}", entry.path().display());
+            if kind.is_dir() {
+                waiting.push(entry.path());
+            }
+            if let Ok(target) = entry.path().canonicalize() {
+                assert!(
+                    target.starts_with(into.canonicalize().expect("the context")),
+                    "{}",
+                    entry.path().display()
+                );
+            }
+        }
+    }
+    assert!(count <= 100, "{count} entries");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).expect("memory");
+    gzip.finish().expect("memory")
 }
 
 /// Writes the checksums of the headers that a reader comes to.
@@ -183,7 +230,8 @@ mod tests {
     #[test]
     fn kept_inputs() {
         let lines = |data: &[u8]| data.split(|byte| *byte == b'\n').for_each(super::git_redirect);
-        let targets: [(&str, Target); 7] = [
+        let targets: [(&str, Target); 8] = [
+            ("archive", super::archive),
             ("robot_yaml", super::robot_yaml),
             ("environment_yaml", super::environment_yaml),
             ("rcc_output", super::rcc_output),

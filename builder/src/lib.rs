@@ -8,6 +8,7 @@
 //! * [`environment`]: resolve an environment at its sealed path, normalise it, describe it.
 //! * [`source`]: a commit of a git repository as a folder.
 //! * [`image`]: base facts, keys, layers, configuration and manifest.
+//! * [`inspect`]: what an image that is already made holds.
 //! * [`leak`]: looking for secrets in what is about to be published.
 //! * [`reuse`]: what need not be made again, and the plan that follows.
 //! * [`steps`]: fetch, resolve and publish as a pod runs them.
@@ -23,6 +24,7 @@ pub mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod image;
+pub mod inspect;
 pub mod leak;
 pub mod rcc;
 pub mod reuse;

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
-use robotimage_builder::source::{Checkout, GitRequest, GitSecret, Limits, SourceError, Web, checkout};
+use robotimage_builder::source::{Checkout, GitRequest, Limits, SourceError, SourceSecret, Web, checkout};
 use robotimage_crds::api::GitRef;
 use robotimage_crds::build::Want;
 use robotimage_crds::reason::Reason;
@@ -49,7 +49,7 @@ impl<'a> Ask<'a> {
         for (key, value) in self.secret.unwrap_or_default() {
             std::fs::write(mounted.path().join(key), value).unwrap();
         }
-        let secret = GitSecret::load(mounted.path())?;
+        let secret = SourceSecret::load(mounted.path())?;
         let result = checkout(&GitRequest {
             url: self.url,
             want: &self.want,
@@ -94,6 +94,9 @@ async fn a_private_commit_by_every_name() {
     let server = GitServer::start(true, robot);
     let secret = [("username", "robot"), ("password", "s3cret"), ("hosts", "127.0.0.1")];
     let tree = git(&server.work, &["rev-parse", "HEAD:robots/a"]);
+    for tag in ["v1.2.0", "v1.1.0", "v2.0.0"] {
+        git(&server.work, &["tag", tag]);
+    }
     let of = |reference: GitRef| Want::Reference(Some(reference));
     for (want, reference) in [
         (Ask::main("").want, "main"),
@@ -104,6 +107,13 @@ async fn a_private_commit_by_every_name() {
                 ..GitRef::default()
             }),
             "v1",
+        ),
+        (
+            of(GitRef {
+                semver: Some(">=1.0 <2".to_owned()),
+                ..GitRef::default()
+            }),
+            "v1.2.0",
         ),
         (
             Want::Commit {

@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use robotimage_crds::api::{Compression, Platform};
 use robotimage_crds::build::{
-    BuildPlan, BuildReport, Failure, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot,
-    PlanSource, Step, Want,
+    BuildPlan, BuildReport, Failure, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanFrom, PlanIgnore, PlanImage, PlanPlatform, PlanRcc,
+    PlanRobot, PlanSource, Step, Want,
 };
 use support::GitServer;
 
@@ -31,12 +31,11 @@ fn plan(url: &str, seconds: u64) -> BuildPlan {
         attempt: 1,
         deadline: i64::try_from(now + seconds).unwrap(),
         source: PlanSource {
-            git: PlanGit {
-                url: url.to_owned(),
-                want: Want::Reference(None),
-                secret: false,
-            },
+            from: PlanFrom::Git { url: url.to_owned() },
+            want: Want::Reference(None),
+            secret: false,
             path: String::new(),
+            ignore: PlanIgnore::default(),
         },
         robot: PlanRobot {
             file: "robot.yaml".to_owned(),
@@ -138,7 +137,7 @@ fn failures_are_reported_with_their_reason() {
     let broken = GitServer::start(false, |root| robot(root, "tasks: [\n"));
     let good = GitServer::start(false, |root| robot(root, GOOD));
     let mut secret = plan(&private.url, 60);
-    secret.source.git.secret = true;
+    secret.source.secret = true;
     let mut denied = plan(&good.url, 60);
     denied.platform.deny = vec!["127.0.0.0/8".to_owned()];
     let table = [

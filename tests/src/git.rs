@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::error::{Error, Result};
-use crate::process::run;
+use crate::process::{self, run};
 use crate::secret::Login;
 use crate::site::Site;
 use crate::web::Server;
@@ -275,23 +275,18 @@ fn allowed(folder: &Path, request: &Request) -> Result<bool, String> {
         .is_some_and(|given| given.as_bytes() == expected.as_bytes()))
 }
 
-/// git as a path: looked for by name in a `PATH` that is given, it would be started by copying this process, which takes longer
-/// than git itself when this process holds ten thousand resources.
+/// git as a path. Looked for by name in a `PATH` that is given, it would be started by copying this process, which takes longer the
+/// more this process holds.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let path = crate::process::basics().into_iter().find(|(name, _)| name == "PATH");
-        let folders = path.iter().flat_map(|(_, path)| std::env::split_paths(path));
-        let mut found = folders.map(|folder| folder.join("git")).filter(|git| git.is_file());
-        found.next().unwrap_or_else(|| "git".into())
-    })
+    PROGRAM.get_or_init(|| process::find("git").unwrap_or_else(|| "git".into()))
 }
 
 /// One request through the CGI program that every git carries.
 async fn backend(root: &Path, request: Request) -> std::io::Result<Response> {
     let uri = request.uri().clone();
     let mut command = tokio::process::Command::new(program());
-    command.arg("http-backend").env_clear().envs(crate::process::basics());
+    command.arg("http-backend").env_clear().envs(process::basics());
     command
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::process::run;
 
 /// Programs and the Debian package that brings each. A name with a slash is a file.
-const DEBIAN: [(&str, &str); 25] = [
+const DEBIAN: [(&str, &str); 26] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -26,6 +26,7 @@ const DEBIAN: [(&str, &str); 25] = [
     ("htpasswd", "apache2-utils"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
+    ("buildah", "buildah"),
     ("git", "git"),
     ("bash", "bash"),
     ("unshare", "util-linux"),
@@ -106,11 +107,5 @@ fn there(program: &str) -> bool {
     if program.contains('/') {
         return Path::new(program).exists();
     }
-    let path = crate::process::basics()
-        .into_iter()
-        .find(|(name, _)| name == "PATH")
-        .map(|(_, value)| value);
-    path.unwrap_or_default()
-        .split(':')
-        .any(|folder| Path::new(folder).join(program).is_file())
+    crate::process::find(program).is_some()
 }

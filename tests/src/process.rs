@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::identity::Identity;
 pub use self::spawn::run;
-pub(crate) use self::spawn::{basics, enter, only_child, spawn};
+pub(crate) use self::spawn::{basics, enter, find, only_child, spawn};
 use crate::error::{Error, Result};
 
 /// How many bytes of a log an error shows.

@@ -6,6 +6,12 @@ mod bad_inputs;
 mod check;
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/dockerfile.rs"]
+mod dockerfile;
+#[path = "cli/download.rs"]
+mod download;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
 #[path = "cli/registries.rs"]
@@ -14,3 +20,5 @@ mod registries;
 mod reuse;
 #[path = "cli/screen.rs"]
 mod screen;
+#[path = "cli/shell.rs"]
+mod shell;

@@ -44,6 +44,8 @@ mod reuse;
 mod rows;
 #[path = "cluster/setup.rs"]
 mod setup;
+#[path = "cluster/sources.rs"]
+mod sources;
 #[path = "cluster/survival.rs"]
 mod survival;
 #[path = "cluster/upgrade.rs"]

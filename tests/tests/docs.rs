@@ -1,4 +1,4 @@
-//! What docs/reference.md lists is what the code says: reasons, exit codes, fields of the API and values of the chart.
+//! What the documents list is what the code says: reasons, exit codes, fields of the API, values of the chart, commands.
 //!
 //! `UPDATE_GOLDEN=1` (or `make golden`) rewrites the lists between their marks.
 
@@ -28,14 +28,13 @@ fn cell(text: &str) -> String {
 /// The text between the marks of `name`, and all before and behind it.
 fn section<'a>(text: &'a str, name: &str) -> (&'a str, &'a str, &'a str) {
     let begin = format!("<!-- generated: {name} -->\n");
-    let start = text.find(&begin).unwrap_or_else(|| panic!("docs/reference.md lacks {begin}")) + begin.len();
+    let start = text.find(&begin).unwrap_or_else(|| panic!("the document lacks {begin}")) + begin.len();
     let end = start + text[start..].find("<!-- end -->").unwrap_or_else(|| panic!("{name} has no end"));
     (&text[..start], &text[start..end], &text[end..])
 }
 
 /// Compares the generated list of this name with what stands in the document, or writes it.
-fn check(name: &str, wanted: &str) {
-    let path = "docs/reference.md";
+fn check_in(path: &str, name: &str, wanted: &str) {
     let text = read(path);
     let (before, found, behind) = section(&text, name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -43,6 +42,10 @@ fn check(name: &str, wanted: &str) {
     } else {
         assert_eq!(found, wanted, "the list of {name} in {path} is old: run `make golden`");
     }
+}
+
+fn check(name: &str, wanted: &str) {
+    check_in("docs/reference.md", name, wanted);
 }
 
 fn reasons() -> String {
@@ -111,6 +114,43 @@ fn the_lists_of_the_reference_are_what_the_code_says() {
         own.push('\n');
     }
     check("values", &own);
+}
+
+/// What is made of each recorded output, from the golden table beside the rules.
+fn recorded() -> String {
+    let golden = read("builder/src/rcc/output/snapshots/robotimage_builder__rcc__output__recorded__what_is_said_of_each_is_this.snap");
+    let (_, table) = golden.trim_start_matches("---").split_once("---\n").expect("a head and a table");
+    let mut text = "| what was broken | reason | what is said | what to do |\n|---|---|---|---|\n".to_owned();
+    let lines: Vec<&str> = table.lines().collect();
+    let mut seen = BTreeSet::new();
+    for recording in lines.chunks(5) {
+        let [head, judged, place, what, advice] = recording else {
+            panic!("a recording has five lines, and this one has not: {recording:?}")
+        };
+        let (name, fault) = head.split_once(": ").expect("a name and what was broken");
+        // Where pip does not say why it found nothing, it is asked again, and does.
+        if name.starts_with("pip-silent") {
+            continue;
+        }
+        let reason = judged.trim().split(',').next().unwrap();
+        let place = match place.trim() {
+            "-" => String::new(),
+            place => format!("{place}: "),
+        };
+        // Both versions of rcc say the same.
+        if seen.insert(name.trim_start_matches("17-")) {
+            let said = cell(&format!("{place}{}", what.trim()));
+            writeln!(text, "| {} | `{reason}` | {said} | {} |", cell(fault), cell(advice)).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn commands_and_failures_are_what_the_code_says() {
+    check_in("docs/cli.md", "commands", &robotimage_builder::cli::reference());
+    check_in("docs/troubleshooting.md", "failures", &robotimage_builder::cli::failures());
+    check_in("docs/troubleshooting.md", "recorded", &recorded());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The publish step as a program, against a real registry: killed at any point, with lost layers, with credentials in the
-//! source; and fetch after it, which takes over what it learned. Takes about a minute.
+//! source; and fetch before it, which takes over what was learned, and reads every kind of source. Takes about a minute.
 
 #![allow(clippy::unwrap_used)] // a suite says what is wrong by panicking
 
@@ -13,3 +13,5 @@ mod learned;
 mod pod;
 #[path = "publish/requests.rs"]
 mod requests;
+#[path = "publish/sources.rs"]
+mod sources;

@@ -150,6 +150,9 @@ impl Credentials {
         for (key, entry) in file.auths {
             if let Some(secret) = entry.into_secret(&key)? {
                 let (host, path) = split_key(&key);
+                if host.is_empty() {
+                    tracing::warn!("an entry of `auths` names no registry and is never used");
+                }
                 entries.push(Entry { host, path, secret });
             }
         }
@@ -216,7 +219,8 @@ impl Credentials {
         let host = canonical_host(host);
         self.entries
             .iter()
-            .filter(|entry| host_fits(&entry.host, &host) && path_fits(&entry.path, repository))
+            // A key without a host is for nobody; it stays among `values`, because its password is a secret all the same.
+            .filter(|entry| !entry.host.is_empty() && host_fits(&entry.host, &host) && path_fits(&entry.path, repository))
             .max_by_key(|entry| (entry.path.len(), !entry.host.contains('*')))
             .map(|entry| &entry.secret)
     }

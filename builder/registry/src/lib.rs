@@ -49,6 +49,7 @@ mod source;
 mod token;
 mod transport;
 mod upload;
+mod version;
 
 pub use address::{AddressDenied, AddressPolicy, PolicyResolver};
 pub use client::{Client, Fetched};
@@ -65,3 +66,4 @@ pub use publish::TagOutcome;
 pub use reference::{Reference, ReferenceError, Repository};
 pub use retry::RetryPolicy;
 pub use source::BlobSource;
+pub use version::{Requirement, RequirementError};

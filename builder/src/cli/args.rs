@@ -1,10 +1,15 @@
 //! What can be written on the command line. Names here are contracts.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use robotimage_layer::Codec;
+
+use super::dockerfile::DockerfileArgs;
+use super::inspect::InspectArgs;
+use super::manual::{CompletionsArgs, ManArgs};
+use super::network::NetworkArgs;
+use super::rcc::RccArgs;
 
 /// Turns a robot into a container image, without Docker, root or a Dockerfile.
 #[derive(Parser, Debug)]
@@ -25,6 +30,14 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Say what a build with the same arguments would do, and why; needs --tag, the image to compare with.
     Plan(Box<BuildArgs>),
+    /// Say what an image holds, and why.
+    Inspect(InspectArgs),
+    /// Write a Dockerfile that builds the same image, for pipelines that want one.
+    Dockerfile(Box<DockerfileArgs>),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages.
+    Man(ManArgs),
     /// The first step of a build pod: source, base facts, keys.
     #[command(hide = true)]
     Fetch(StepArgs),
@@ -47,21 +60,21 @@ pub(super) struct BuildArgs {
     /// Name of the image, repository:tag; can be given several times.
     #[arg(short = 't', long = "tag", value_name = "NAME")]
     pub(super) tags: Vec<String>,
-    /// Base image: a reference, or oci:DIR for a layout on disk.
+    /// Base image: a reference, oci:DIR for a layout on disk, or rootfs:DIR for an unpacked one (only with --output tree:DIR).
     #[arg(long, default_value = "debian:bookworm-slim", value_name = "IMAGE")]
     pub(super) base_image: String,
     /// Write a docker archive (always gzip), for `docker load`.
     #[arg(long, value_name = "FILE", conflicts_with = "output")]
     pub(super) save: Option<PathBuf>,
-    /// Write an OCI layout (oci:DIR) or an OCI archive (oci-archive:FILE).
+    /// Write an OCI layout (oci:DIR), an OCI archive (oci-archive:FILE), or our layers unpacked, each role in a folder of its
+    /// own (tree:DIR), which a Dockerfile can copy.
     #[arg(long, value_name = "KIND:PATH", value_parser = output)]
     pub(super) output: Option<Output>,
     /// Push to the registry of every --tag.
     #[arg(long, requires = "tags")]
     pub(super) push: bool,
-    /// The rcc that goes into the image and resolves the environment. Default: the one in PATH.
-    #[arg(long, value_name = "FILE")]
-    pub(super) rcc_exec: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) rcc: RccArgs,
     /// The launcher that starts rcc in the image. Default: robotimage-launcher beside this program.
     #[arg(long, value_name = "FILE")]
     pub(super) launcher: Option<PathBuf>,
@@ -80,16 +93,8 @@ pub(super) struct BuildArgs {
     /// Label of the image, key=value; can be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     pub(super) labels: Vec<(String, String)>,
-    /// Host, or host:port, that is spoken to without TLS; can be given several times.
-    #[arg(long, value_name = "HOST")]
-    pub(super) plain_http: Vec<String>,
-    /// Mirror that is asked for the base image before its registry, such as docker.io=mirror.example.com; can be given several
-    /// times, and is asked in that order.
-    #[arg(long = "mirror", value_name = "REGISTRY=HOST[/PATH]", value_parser = mirror)]
-    pub(super) mirrors: Vec<(String, String)>,
-    /// PEM file with certificate authorities to trust beside the system's; can be given several times.
-    #[arg(long, value_name = "FILE")]
-    pub(super) ca: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
     /// Folder with settings.yaml, piprc, micromambarc and ca-bundle.pem for resolving, as a platform gives them to its pods.
     #[arg(long, value_name = "DIR")]
     pub(super) settings: Option<PathBuf>,
@@ -154,30 +159,26 @@ impl From<Compression> for Codec {
 pub(super) enum Output {
     Layout(PathBuf),
     OciArchive(PathBuf),
+    Tree(PathBuf),
 }
 
 fn output(text: &str) -> Result<Output, String> {
     match text.split_once(':') {
         Some(("oci", path)) if !path.is_empty() => Ok(Output::Layout(path.into())),
         Some(("oci-archive", path)) if !path.is_empty() => Ok(Output::OciArchive(path.into())),
-        _ => Err("write oci:DIR or oci-archive:FILE".to_owned()),
+        Some(("tree", path)) if !path.is_empty() => Ok(Output::Tree(path.into())),
+        _ => Err("write oci:DIR, oci-archive:FILE or tree:DIR".to_owned()),
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write key=value".to_owned()),
     }
 }
 
-fn mirror(text: &str) -> Result<(String, String), String> {
-    let (registry, mirror) = text.split_once('=').ok_or("write registry=mirror, both as host or host:port")?;
-    robotimage_registry::check_mirrors(&BTreeMap::from([(registry.to_owned(), vec![mirror.to_owned()])]))?;
-    Ok((registry.to_owned(), mirror.to_owned()))
-}
-
-fn user(text: &str) -> Result<String, String> {
+pub(super) fn user(text: &str) -> Result<String, String> {
     let number = |text: &str| text.parse::<u32>().is_ok();
     let good = match text.split_once(':') {
         Some((uid, gid)) => number(uid) && number(gid),
@@ -224,6 +225,9 @@ mod tests {
             "robotimage build --mirror docker.io",
             "robotimage build --mirror docker.io=https://mirror.example.com",
             "robotimage build --user robot",
+            "robotimage build --rcc-url https://example.com/rcc",
+            "robotimage build --rcc-exec rcc --rcc-url https://example.com/rcc --rcc-sha256 0",
+            "robotimage inspect",
             "robotimage build --platform linux/arm64",
             "robotimage build --environment-cache r/env --no-environment-cache",
             "robotimage",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{BuildArgs, Compression};
 use super::deliver::{Sending, keep, repositories};
 use super::environment::Environment;
-use super::inputs::{base, cache, context, credentials, launcher, names, rcc_path, registry};
+use super::inputs::{base, cache, context, credentials, launcher, names};
 use super::kept;
 use super::output::{self, Built, Row};
 use super::progress::{Progress, bytes};
@@ -142,7 +142,7 @@ async fn once(args: &BuildArgs, stop: &Stop, ask_cache: bool) -> Result<Built, E
     }
 
     let phase = progress.phase("base");
-    let client = registry(args, stop)?;
+    let client = args.network.client(stop)?;
     phase.announce(&format!("reading {}", args.base_image));
     let (base, blobs) = base(args, &client, &folders).await?;
     // What is pushed goes to the registry itself, and is read back from there.
@@ -207,7 +207,7 @@ async fn once(args: &BuildArgs, stop: &Stop, ask_cache: bool) -> Result<Built, E
         written: Vec::new(),
         tags: Vec::new(),
     };
-    keep(args, &image, &blobs, &names, &folders, &mut built).await?;
+    keep(args, &image, &blobs, &names, &folders, stop, &mut built).await?;
     sending.rest(&image, pushed, &mut built).await?;
     if args.push {
         kept::keep(args, &client, &repositories, &recipe, &image, environment.packages(), how).await?;
@@ -218,7 +218,7 @@ async fn once(args: &BuildArgs, stop: &Stop, ask_cache: bool) -> Result<Built, E
 
 pub(super) async fn validate(args: &BuildArgs, context: &Path, folders: &Folders) -> Result<(Prepared, LocalSource, Rcc), Failure> {
     let (context, file, task) = (context.to_owned(), args.robot.clone(), args.task.clone());
-    let (binary, rcc_home) = (rcc_path(args)?, folders.scratch.join(RCC_HOME));
+    let (binary, rcc_home) = (args.rcc.obtain(&args.network, folders).await?, folders.scratch.join(RCC_HOME));
     blocking(move || {
         let prepared = prepare::robot(&context, &file, task.as_deref())?;
         let artifacts = prepared.facts.artifacts_to_skip();

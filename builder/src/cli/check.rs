@@ -77,3 +77,22 @@ fn text(robot: &str, findings: &[Finding]) -> String {
     });
     lines.join("\n") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What programs read: a field that goes or changes its name is seen here.
+    #[test]
+    fn the_json_shape_is_this() {
+        let folder = tempfile::tempdir().unwrap();
+        let robot = "tasks:\n  Say: {shell: python say.py}\ncondaConfigFile: conda.yaml\nartifactsDir: output\npreRunScript: []\n";
+        std::fs::write(folder.path().join("robot.yaml"), robot).unwrap();
+        let findings = check(folder.path(), "robot.yaml", None);
+        let document = Document {
+            ok: false,
+            findings: &findings,
+        };
+        insta::assert_json_snapshot!(document);
+    }
+}

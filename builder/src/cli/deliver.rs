@@ -6,12 +6,13 @@ use std::sync::Arc;
 use robotimage_registry::{Client, Reference, Repository};
 
 use super::args::{BuildArgs, Output};
-use super::build::{Folders, blocking};
+use super::build::{Folders, Stop, blocking};
 use super::output::{Built, Row};
 use crate::failure::Failure;
 use crate::image::pipeline::{self, Pack, PublishError, Target};
 use crate::image::pull::BaseBlobs;
 use crate::image::push::Pushed;
+use crate::image::unpacked::{self, Unfinished};
 use crate::image::{Image, Recipe, push, store};
 use crate::steps::{self, Side};
 
@@ -22,19 +23,33 @@ pub(super) async fn keep(
     blobs: &BaseBlobs,
     names: &[Reference],
     folders: &Folders,
+    stop: &Stop,
     built: &mut Built,
 ) -> Result<(), Failure> {
     let fail = |error: store::StoreError| steps::store_failure(&error);
     let layout = |root: &Path| store::layout(root).map_err(fail);
     let tag = names.first().map(ToString::to_string);
+    let interrupt = Arc::clone(&stop.interrupt);
     let (kind, path) = match (&args.save, &args.output) {
         (Some(path), _) => (store::Archive::Docker, path),
         (None, Some(Output::OciArchive(path))) => (store::Archive::Oci, path),
         (None, Some(Output::Layout(root))) => {
+            // To a layout that is there already, only whole images are added.
+            // What cannot be listed cannot be written either, and the layout says why.
+            let unfinished = Unfinished::at(root).ok().flatten();
             let target = layout(root)?;
             store::to_layout(image, blobs, &target, tag.as_deref(), &folders.scratch)
                 .await
                 .map_err(fail)?;
+            if let Some(unfinished) = unfinished {
+                unfinished.keep();
+            }
+            built.written.push(root.display().to_string());
+            return Ok(());
+        }
+        (None, Some(Output::Tree(root))) => {
+            let (image, to) = (image.clone(), root.clone());
+            blocking(move || unpacked::to_tree(&image, &to, &interrupt).map_err(|error| steps::store_failure(&error))).await?;
             built.written.push(root.display().to_string());
             return Ok(());
         }
@@ -46,7 +61,8 @@ pub(super) async fn keep(
         .map_err(fail)?;
     let (digest, names): (String, Vec<String>) = (image.digest.clone(), names.iter().map(ToString::to_string).collect());
     let to = path.clone();
-    blocking(move || store::to_archive(kind, &staged, &digest, &names, &to).map_err(|error| steps::store_failure(&error))).await?;
+    blocking(move || store::to_archive(kind, &staged, &digest, &names, &to, &interrupt).map_err(|error| steps::store_failure(&error)))
+        .await?;
     built.written.push(path.display().to_string());
     Ok(())
 }

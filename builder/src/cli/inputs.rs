@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use robotimage_crds::build::PlanPlatform;
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{AddressPolicy, Client, ClientOptions, Credentials, Reference};
+use robotimage_registry::{Client, Credentials, Reference};
 
-use super::args::BuildArgs;
-use super::build::{Folders, Stop, blocking};
+use super::args::{BuildArgs, Output};
+use super::build::{Folders, blocking};
 use crate::failure::Failure;
 use crate::image::Base;
 use crate::image::pull::{BaseBlobs, from_layout, from_registry};
+use crate::image::rootfs::from_rootfs;
+use crate::image::store;
 use crate::steps;
 
 /// The folder with the robot.
@@ -52,20 +53,6 @@ pub(super) fn cache() -> Result<PathBuf, Failure> {
         })
 }
 
-pub(super) fn rcc_path(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let missing = |message: String| Failure::new(Reason::RccUnavailable, message);
-    if let Some(path) = &args.rcc_exec {
-        return path
-            .canonicalize()
-            .map_err(|error| missing(format!("rcc at {}: {error}; correct --rcc-exec", path.display())));
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths)
-        .map(|folder| folder.join("rcc"))
-        .find(|path| path.is_file())
-        .ok_or_else(|| missing("there is no rcc in PATH; install it, or give --rcc-exec FILE".to_owned()))
-}
-
 pub(super) fn launcher(args: &BuildArgs) -> Result<PathBuf, Failure> {
     let path = match &args.launcher {
         Some(path) => path.clone(),
@@ -85,28 +72,6 @@ pub(super) fn launcher(args: &BuildArgs) -> Result<PathBuf, Failure> {
     Err(Failure::new(Reason::RccUnavailable, message))
 }
 
-pub(super) fn registry(args: &BuildArgs, stop: &Stop) -> Result<Client, Failure> {
-    let mut roots = Vec::new();
-    for path in &args.ca {
-        let bundle = steps::read_small(path)?.ok_or_else(|| {
-            Failure::new(
-                Reason::CertificateUntrusted,
-                format!("the CA file {} does not exist", path.display()),
-            )
-        })?;
-        roots.push(bundle);
-    }
-    let platform = PlanPlatform {
-        plain_http: args.plain_http.clone(),
-        ..PlanPlatform::default()
-    };
-    let mut options: ClientOptions = steps::client_options(&platform, roots, AddressPolicy::open(), None, &stop.cancel);
-    for (registry, mirror) in &args.mirrors {
-        options.mirrors.entry(registry.clone()).or_default().push(mirror.clone());
-    }
-    steps::client(&options, Some(credentials()?))
-}
-
 /// What the user is logged in with.
 pub(super) fn credentials() -> Result<Credentials, Failure> {
     Credentials::from_environment().map_err(|error| Failure::new(Reason::PushUnauthorized, error.to_string()))
@@ -117,6 +82,20 @@ pub(super) async fn base(args: &BuildArgs, client: &Client, folders: &Folders) -
     if let Some(folder) = args.base_image.strip_prefix("oci:") {
         let folder = PathBuf::from(folder);
         return blocking(move || from_layout(&folder, Some(&facts)).map_err(|error| steps::pull_failure(&error))).await;
+    }
+    if let Some(folder) = args.base_image.strip_prefix("rootfs:") {
+        if !matches!(args.output, Some(Output::Tree(_))) {
+            let message = "--base-image rootfs:DIR has no layers that an image could stand on; write --output tree:DIR with it";
+            return Err(Failure::new(Reason::NotAllowed, message));
+        }
+        let (folder, empty) = (PathBuf::from(folder), folders.scratch.join("base"));
+        return blocking(move || {
+            let base = from_rootfs(&folder).map_err(|error| steps::pull_failure(&error))?;
+            // It has no layers, so nothing is ever looked for there.
+            let blobs = store::layout(&empty).map_err(|error| steps::store_failure(&error))?;
+            Ok((base, BaseBlobs::Layout(blobs)))
+        })
+        .await;
     }
     let reference = steps::base_reference(&args.base_image)?;
     from_registry(client, &reference, Some(&facts), None)

@@ -6,13 +6,21 @@ mod args;
 mod build;
 mod check;
 mod deliver;
+mod dockerfile;
 mod environment;
+mod guard;
 mod inputs;
+mod inspect;
 mod kept;
+mod manual;
+mod network;
 mod output;
 mod plan;
 mod planned;
 mod progress;
+mod rcc;
+
+pub use manual::{failures, reference};
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -48,7 +56,13 @@ pub fn main() -> ExitCode {
     // A step's report is out and its pod ends; on a laptop an interrupted rcc is given the time to end in order.
     let patience = match command {
         Command::Build(_) | Command::Check(_) | Command::Plan(_) => Duration::from_secs(10),
-        Command::Fetch(_) | Command::Resolve(_) | Command::Publish(_) => Duration::from_millis(100),
+        Command::Inspect(_)
+        | Command::Dockerfile(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Fetch(_)
+        | Command::Resolve(_)
+        | Command::Publish(_) => Duration::from_millis(100),
     };
     let code = runtime.block_on(run(command));
     runtime.shutdown_timeout(patience);
@@ -68,6 +82,16 @@ async fn run(command: Command) -> u8 {
         Command::Plan(args) => {
             log(false);
             Box::pin(plan::run(&args)).await
+        }
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
+        Command::Inspect(args) => {
+            log(false);
+            Box::pin(inspect::run(&args)).await
+        }
+        Command::Dockerfile(args) => {
+            log(false);
+            Box::pin(dockerfile::run(&args)).await
         }
         Command::Fetch(args) => Box::pin(step(Step::Fetch, args)).await,
         Command::Resolve(args) => Box::pin(step(Step::Resolve, args)).await,

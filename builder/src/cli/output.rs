@@ -1,5 +1,6 @@
 //! How results and failures look.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use robotimage_crds::build::LayerReport;
@@ -98,31 +99,54 @@ pub(super) fn built(built: &Built, json: bool) {
     print(&(lines.join("\n") + "\n"));
 }
 
-/// Prints a failure; its exit code.
-pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document<'a> {
-        reason: &'a str,
-        owner: &'a str,
-        retryable: bool,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        tail: Option<&'a str>,
-    }
-    let code = failure.reason.exit_code();
-    if json {
-        let document = Document {
+/// The JSON shape of a failure, below the key `error`.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Failed<'a> {
+    reason: &'a str,
+    owner: &'a str,
+    retryable: bool,
+    exit_code: u8,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail: Option<&'a str>,
+}
+
+impl<'a> Failed<'a> {
+    fn of(failure: &'a Failure) -> BTreeMap<&'static str, Self> {
+        let place = failure.place();
+        let document = Self {
             reason: failure.reason.as_str(),
             owner: failure.reason.owner().as_str(),
             retryable: failure.reason.retryable(),
+            exit_code: failure.reason.exit_code(),
             message: &failure.message,
+            advice: failure.advice().1,
+            file: place.map(|(file, _, _)| file),
+            line: place.map(|(_, line, _)| line),
+            column: place.map(|(_, _, column)| column),
             tail: failure.tail.as_deref(),
         };
-        print(&to_json(&std::collections::BTreeMap::from([("error", document)])));
+        BTreeMap::from([("error", document)])
+    }
+}
+
+/// Prints a failure; its exit code.
+pub(super) fn failed(failure: &Failure, json: bool) -> u8 {
+    let code = failure.reason.exit_code();
+    if json {
+        print(&to_json(&Failed::of(failure)));
         return code;
     }
-    let (what, advice) = split(&failure.message);
+    let (what, advice) = failure.advice();
     let mut lines = vec![format!("error: {what}")];
     lines.extend(advice.map(|advice| format!("  {advice}")));
     lines.push(format!("  reason {}, exit code {code}", failure.reason));
@@ -146,19 +170,6 @@ fn last_lines(tail: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong, and what to do: messages put the cure after the last semicolon, beginning with a word.
-fn split(message: &str) -> (&str, Option<&str>) {
-    let is_word = |text: &str| {
-        text.split(' ')
-            .next()
-            .is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
-    };
-    match message.rsplit_once("; ") {
-        Some((what, advice)) if is_word(advice) => (what, Some(advice)),
-        _ => (message, None),
-    }
-}
-
 pub(super) fn to_json<T: Serialize>(document: &T) -> String {
     let mut text = serde_json::to_string(document).expect("invariant: results are plain data with text keys");
     text.push('\n');
@@ -173,14 +184,39 @@ pub(super) fn print(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use robotimage_crds::reason::Reason;
+
     use super::*;
 
+    /// What programs read: a field that goes or changes its name is seen here.
     #[test]
-    fn advice_has_its_own_line() {
-        assert_eq!(split("a: b; c; do d"), ("a: b; c", Some("do d")));
-        assert_eq!(split("a"), ("a", None));
-        let quoted = "command \"x; sys.exit(3)\" failed";
-        assert_eq!(split(quoted), (quoted, None));
+    fn the_json_shapes_are_these() {
+        let report = LayerReport {
+            role: "code".to_owned(),
+            count: 1,
+            size: 2000,
+            up: 2000,
+        };
+        let built = Built {
+            digest: "sha256:1".to_owned(),
+            reference: Some("r.example.com/a@sha256:1".to_owned()),
+            size: 2000,
+            layers: vec![Row::of(report, true)],
+            environment_key: Some("key".to_owned()),
+            packages: 4,
+            environment_cached: false,
+            environment_cache: Some("miss".to_owned()),
+            not_reproducible: vec!["mylib 1.0".to_owned()],
+            build_key: "key".to_owned(),
+            base: "sha256:2".to_owned(),
+            rcc: "v19.0.2".to_owned(),
+            written: vec!["image.tar".to_owned()],
+            tags: vec!["r.example.com/a:1".to_owned()],
+        };
+        insta::assert_json_snapshot!(built);
+        let message = "conda.yaml:7:5: conda package \"x 1\" does not exist in the channels; correct its name";
+        let failure = Failure::new(Reason::PackageNotFound, message).with_tail("last lines");
+        insta::assert_json_snapshot!(Failed::of(&failure));
     }
 
     #[test]

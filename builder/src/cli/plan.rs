@@ -93,7 +93,7 @@ impl Ready {
     async fn of(args: &BuildArgs, folders: &Folders, stop: &Stop) -> Result<Self, Failure> {
         let context = inputs::context(args)?;
         let (prepared, source, rcc) = build::validate(args, &context, folders).await?;
-        let client = inputs::registry(args, stop)?;
+        let client = args.network.client(stop)?;
         let (base, blobs) = inputs::base(args, &client, folders).await?;
         let launcher = inputs::launcher(args)?;
         let recipe = build::recipe(args, &context, &prepared, &source, &rcc, &launcher, base, folders).await?;

@@ -134,5 +134,6 @@ mod tests {
             unknown: vec![Role::Environment],
         };
         insta::assert_snapshot!(planned.text());
+        insta::assert_json_snapshot!(planned);
     }
 }

@@ -33,7 +33,9 @@ pub enum Error {
     #[error(transparent)]
     Rcc(#[from] rcc::Error),
     /// Credentials where they would end up in the image.
-    #[error("{place} has {found} in an address, which would end up in the image; take it out and give it as a netrc file (index secret)")]
+    #[error(
+        "{place} has {found} in an address, which would end up in the image; take it out and use an index that needs no login: its login cannot be given yet"
+    )]
     Credentials {
         /// Which setting.
         place: String,

@@ -10,9 +10,9 @@ use super::error::Error;
 use super::tree::Folder;
 
 /// Largest record of a conda package: it lists every file.
-const MAX_CONDA_RECORD: u64 = 64 << 20;
+pub(crate) const MAX_CONDA_RECORD: u64 = 64 << 20;
 /// Largest METADATA of a Python package: its description is in it.
-const MAX_METADATA: u64 = 16 << 20;
+pub(crate) const MAX_METADATA: u64 = 16 << 20;
 
 /// Who installed a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,11 +44,10 @@ struct CondaRecord {
 /// The packages of a sealed environment, sorted by name. One that conda installed is not listed again as Python's.
 pub fn inventory(sealed: &Path) -> Result<Vec<Package>, Error> {
     let root = Folder::open(sealed).map_err(|source| unreadable(sealed, source))?;
-    let mut packages = Vec::new();
+    let (mut of_conda, mut of_pip) = (Vec::new(), Vec::new());
     if let Some(meta) = open(&root, "conda-meta")? {
-        conda(&meta, &mut packages)?;
+        conda(&meta, &mut of_conda)?;
     }
-    let known: Vec<String> = packages.iter().map(|package| normal(&package.name)).collect();
     if let Some(lib) = open(&root, "lib")? {
         for entry in list(&lib)? {
             let name = entry.name.to_string_lossy().into_owned();
@@ -57,13 +56,11 @@ pub fn inventory(sealed: &Path) -> Result<Vec<Package>, Error> {
             }
             let Some(python) = open(&lib, &name)? else { continue };
             if let Some(site) = open(&python, "site-packages")? {
-                pip(&site, &known, &mut packages)?;
+                pip(&site, &mut of_pip)?;
             }
         }
     }
-    packages.sort();
-    packages.dedup();
-    Ok(packages)
+    Ok(merged(of_conda, of_pip))
 }
 
 fn conda(meta: &Folder, packages: &mut Vec<Package>) -> Result<(), Error> {
@@ -79,13 +76,12 @@ fn conda(meta: &Folder, packages: &mut Vec<Package>) -> Result<(), Error> {
         else {
             continue;
         };
-        let record: CondaRecord = serde_json::from_slice(&bytes).map_err(|error| unreadable(&path, error.into()))?;
-        packages.push(package(&record.name, &record.version, PackageKind::Conda));
+        packages.push(conda_package(&bytes).map_err(|error| unreadable(&path, error))?);
     }
     Ok(())
 }
 
-fn pip(site: &Folder, known: &[String], packages: &mut Vec<Package>) -> Result<(), Error> {
+fn pip(site: &Folder, packages: &mut Vec<Package>) -> Result<(), Error> {
     for entry in list(site)? {
         let name = entry.name.to_string_lossy().into_owned();
         if !name.ends_with(".dist-info") || entry.kind != FileType::Directory {
@@ -96,22 +92,41 @@ fn pip(site: &Folder, known: &[String], packages: &mut Vec<Package>) -> Result<(
         let Some(bytes) = info.read("METADATA", MAX_METADATA).map_err(|source| unreadable(&path, source))? else {
             continue;
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let header = |key: &str| {
-            let lines = text.lines().take_while(|line| !line.is_empty());
-            lines
-                .filter_map(|line| line.split_once(':'))
-                .find(|(name, _)| name.eq_ignore_ascii_case(key))
-                .map(|(_, value)| value.trim().to_owned())
-        };
-        let (Some(name), Some(version)) = (header("Name"), header("Version")) else {
-            return Err(unreadable(&path, io::Error::other("it has no Name or no Version")));
-        };
-        if !known.contains(&normal(&name)) {
-            packages.push(package(&name, &version, PackageKind::Pip));
-        }
+        packages.push(pip_package(&bytes).map_err(|error| unreadable(&path, error))?);
     }
     Ok(())
+}
+
+/// The package that a record of conda-meta tells of.
+pub(crate) fn conda_package(record: &[u8]) -> io::Result<Package> {
+    let record: CondaRecord = serde_json::from_slice(record)?;
+    Ok(package(&record.name, &record.version, PackageKind::Conda))
+}
+
+/// The package that a METADATA file tells of.
+pub(crate) fn pip_package(metadata: &[u8]) -> io::Result<Package> {
+    let text = String::from_utf8_lossy(metadata);
+    let header = |key: &str| {
+        let lines = text.lines().take_while(|line| !line.is_empty());
+        lines
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case(key))
+            .map(|(_, value)| value.trim().to_owned())
+    };
+    match (header("Name"), header("Version")) {
+        (Some(name), Some(version)) => Ok(package(&name, &version, PackageKind::Pip)),
+        _ => Err(io::Error::other("it has no Name or no Version")),
+    }
+}
+
+/// The packages of both kinds as one list: sorted, each once, and what conda installed not again as Python's.
+pub(crate) fn merged(conda: Vec<Package>, pip: Vec<Package>) -> Vec<Package> {
+    let known: Vec<String> = conda.iter().map(|package| normal(&package.name)).collect();
+    let mut packages = conda;
+    packages.extend(pip.into_iter().filter(|package| !known.contains(&normal(&package.name))));
+    packages.sort();
+    packages.dedup();
+    packages
 }
 
 /// Names and versions are shown: control characters and excess length go.

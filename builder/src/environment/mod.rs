@@ -11,7 +11,7 @@ mod bytecode;
 mod error;
 mod gzip;
 pub mod home;
-mod inventory;
+pub(crate) mod inventory;
 mod key;
 pub mod laptop;
 mod namespace;

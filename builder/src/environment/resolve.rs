@@ -17,7 +17,7 @@ use super::seal::{remove, tree};
 use super::secrets::{Netrc, Secrets};
 use super::{bytecode, plan, seal, space};
 use crate::rcc::{Child, Ended, Limits, Rcc, Settings, Stopped, Verdict, classify, environment, is_ambiguous, phase};
-use crate::robot::credentials_in;
+use crate::robot::{Location, credentials_in};
 
 /// Marks a home of rcc as ours: only such a one is ever emptied.
 const MARKER: &str = ".robotimage";
@@ -211,11 +211,23 @@ impl Run<'_> {
     }
 
     fn failed(&self, verdict: &Verdict, ended: &Ended) -> Error {
+        let message = match self.place(verdict) {
+            Some(at) => format!("{at}: {}", verdict.message),
+            None => verdict.message.clone(),
+        };
         Error::Failed {
             reason: verdict.reason,
-            message: self.secrets.replace(&verdict.message),
+            message: self.secrets.replace(&message),
             tail: self.tail(ended),
         }
+    }
+
+    /// The line of the environment file that the failure is about. A file that cannot be read has been reported before.
+    fn place(&self, verdict: &Verdict) -> Option<Location> {
+        let file = self.request.environment_file;
+        let text = fs::read_to_string(self.request.spec.join(file)).ok()?;
+        let specification = crate::robot::environment::parse(file.to_str()?, &text).ok()?;
+        specification.blame(verdict.subject.as_deref()?)
     }
 
     fn call(&self) -> Result<Ended, Error> {

@@ -13,14 +13,14 @@ use super::decoded::Decoded;
 use super::entries::{self, Entries, Entry, resolved};
 
 /// Text files that are kept.
-const TEXTS: &[&str] = &["etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release"];
+pub(super) const TEXTS: &[&str] = &["etc/passwd", "etc/group", "etc/os-release", "usr/lib/os-release"];
 /// Folders of ours whose way must not lead through a link.
-const FOLDERS: &[&str] = &["opt", "opt/rcc", "home", "home/robot", "usr", "usr/local", "usr/local/bin", "etc"];
+pub(super) const FOLDERS: &[&str] = &["opt", "opt/rcc", "home", "home/robot", "usr", "usr/local", "usr/local/bin", "etc"];
 /// The loader that programs of this platform name.
-const LOADER: &str = "ld-linux-x86-64.so.2";
+pub(super) const LOADER: &str = "ld-linux-x86-64.so.2";
 /// Where the system's own libraries are, the place that the loader searches first at the beginning. A C library elsewhere
 /// belongs to some program that brought it.
-const LIBRARIES: &[&str] = &[
+pub(super) const LIBRARIES: &[&str] = &[
     "lib/x86_64-linux-gnu",
     "usr/lib/x86_64-linux-gnu",
     "lib64",
@@ -58,7 +58,7 @@ impl Default for Limits {
 
 /// How the facts of a base are found. Raised when a base's facts would be others by the new way: what was kept before, on
 /// disk or in an image, is then not believed.
-pub(super) const FACTS_VERSION: u32 = 2;
+pub(crate) const FACTS_VERSION: u32 = 2;
 
 /// What is known of a base image.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -247,10 +247,12 @@ impl Changes<'_> {
             return Ok((place(path) < LIBRARIES.len()).then_some(Found::Loader));
         }
         if entry.kind == EntryType::Symlink {
-            return Ok(FOLDERS.contains(&path).then(|| Found::Link(entry.target.clone())));
+            return Ok(FOLDERS
+                .contains(&path)
+                .then(|| Found::Link(String::from_utf8_lossy(&entry.target).into_owned())));
         }
         if entry.kind == EntryType::Link {
-            return Ok(self.found.get(&resolved(entry.target.as_bytes())).cloned());
+            return Ok(self.found.get(&resolved(&entry.target)).cloned());
         }
         if !matches!(entry.kind, EntryType::Regular | EntryType::Continuous) || entry.sparse {
             return Ok(None);

@@ -23,9 +23,13 @@ pub(crate) const MOST_HEADERS: u64 = 20_000_000;
 pub(crate) struct Entry {
     /// Components from the root, `/` between them; `.`, `..` and double slashes resolved. Empty for the root.
     pub(crate) path: String,
+    /// The path as it was written.
+    pub(crate) name: Vec<u8>,
     pub(crate) kind: EntryType,
     /// Where a link leads, as written; empty for what is none.
-    pub(crate) target: String,
+    pub(crate) target: Vec<u8>,
+    /// Whether its owner may execute it.
+    pub(crate) executable: bool,
     /// Bytes of its content in the archive.
     pub(crate) size: u64,
     /// Its content is stored with its holes left out.
@@ -41,6 +45,8 @@ pub(crate) struct Entries<R> {
     content: u64,
     /// Headers that may still come.
     headers: u64,
+    /// The header of zeros that ends an archive has come.
+    closed: bool,
 }
 
 /// What extended headers say of the next entry.
@@ -60,12 +66,18 @@ impl<R: Read> Entries<R> {
             rest: 0,
             content: 0,
             headers,
+            closed: false,
         }
     }
 
     /// Headers that may still come.
     pub(crate) fn left(&self) -> u64 {
         self.headers
+    }
+
+    /// What follows the archive's last header; `None` when the mark that ends an archive has not come.
+    pub(crate) fn rest(self) -> Option<R> {
+        self.closed.then_some(self.archive)
     }
 
     /// The next entry; the content of the one before is skipped. `None` at the end of the archive.
@@ -147,6 +159,7 @@ impl<R: Read> Entries<R> {
             }
         }
         if bytes.iter().all(|byte| *byte == 0) {
+            self.closed = true;
             return Ok(None);
         }
         let sum = |byte: u8, at: usize| u32::from(if (148..156).contains(&at) { b' ' } else { byte });
@@ -198,8 +211,10 @@ impl<R: Read> Entries<R> {
         }
         Ok(Entry {
             path: resolved(&path),
+            name: path,
             kind,
-            target: target.map_or_else(String::new, |target| String::from_utf8_lossy(&target).into_owned()),
+            target: target.unwrap_or_default(),
+            executable: header.mode().is_ok_and(|mode| mode & 0o100 != 0),
             size: self.content,
             sparse: extension.sparse || kind == EntryType::GNUSparse,
         })

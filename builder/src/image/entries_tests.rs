@@ -35,7 +35,8 @@ fn all(archive: &[u8]) -> io::Result<Vec<Whole>> {
     while let Some(entry) = entries.next()? {
         let content = entries.read(1 << 20)?;
         assert_eq!(content.len() as u64, entry.size);
-        found.push((entry.path, entry.kind.as_byte(), entry.target, content));
+        let target = String::from_utf8(entry.target).unwrap();
+        found.push((entry.path, entry.kind.as_byte(), target, content));
     }
     entries.finish().map(|()| found)
 }

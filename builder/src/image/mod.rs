@@ -6,8 +6,10 @@
 pub mod assemble;
 pub mod base;
 pub(crate) mod decoded;
+pub mod dockerfile;
 pub mod elf;
 pub(crate) mod entries;
+mod files;
 pub mod key;
 pub mod layers;
 pub mod learned;
@@ -17,13 +19,16 @@ pub mod pipeline;
 pub mod pull;
 pub mod push;
 pub mod recipe;
+pub mod rootfs;
 pub mod run;
 pub mod split;
 pub mod store;
 pub mod survey;
+pub mod unpacked;
 
 pub use assemble::{Content, Image, ImageLayer, Role, assemble, base_layers};
 pub use base::{BaseFacts, BaseReader};
+pub use files::layer_files;
 pub use key::BuildKeyInputs;
 pub use pack::Parts;
 pub use recipe::{EnvironmentFacts, Recipe, Reused, RobotFacts};

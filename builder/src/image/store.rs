@@ -1,9 +1,10 @@
 //! A finished image to disk: a layout, or an archive of one.
 //!
-//! Invariant: an archive appears under its name only when it is whole.
+//! Invariant: an archive appears under its name only when it is whole, and a new folder stays only when it is.
 
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use robotimage_registry::layout::{LayoutError, OciLayout};
 use robotimage_registry::{Descriptor, Digest, MediaType, Repository, archive};
@@ -30,9 +31,9 @@ pub enum StoreError {
         /// What was tried.
         action: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The answer of the system.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -42,7 +43,7 @@ fn with_cause(error: &LayoutError) -> String {
 
 impl StoreError {
     /// The error of the system behind it, if there is one.
-    pub fn io(&self) -> Option<&std::io::Error> {
+    pub fn io(&self) -> Option<&io::Error> {
         match self {
             Self::Io { source, .. } | Self::Layout(LayoutError::Io { source, .. } | LayoutError::Archive(source)) => Some(source),
             Self::Layout(_) | Self::Registry(_) | Self::Elsewhere(_) => None,
@@ -99,8 +100,15 @@ pub async fn to_layout(image: &Image, base: &BaseBlobs, layout: &OciLayout, name
     Ok(())
 }
 
-/// Writes the layout's image as one file.
-pub fn to_archive(kind: Archive, layout: &OciLayout, manifest: &str, names: &[String], path: &Path) -> Result<(), StoreError> {
+/// Writes the layout's image as one file. Once `interrupt` is set, it fails.
+pub fn to_archive(
+    kind: Archive,
+    layout: &OciLayout,
+    manifest: &str,
+    names: &[String],
+    path: &Path,
+    interrupt: &AtomicBool,
+) -> Result<(), StoreError> {
     let manifest =
         Digest::try_from(manifest).map_err(|_| robotimage_registry::Error::Configuration(format!("{manifest} is not a digest")))?;
     let io = |action| {
@@ -115,7 +123,10 @@ pub fn to_archive(kind: Archive, layout: &OciLayout, manifest: &str, names: &[St
         _ => Path::new("."),
     };
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io("write next to"))?;
-    let mut out = BufWriter::new(file.as_file_mut());
+    let mut out = BufWriter::new(Interruptible {
+        inner: file.as_file_mut(),
+        interrupt,
+    });
     match kind {
         Archive::Docker => archive::write_docker(layout, &manifest, names, &mut out)?,
         Archive::Oci => archive::write_oci(layout, &mut out)?,
@@ -124,4 +135,55 @@ pub fn to_archive(kind: Archive, layout: &OciLayout, manifest: &str, names: &[St
     drop(out);
     file.persist(path).map_err(|error| io("write")(error.error))?;
     Ok(())
+}
+
+/// Reads or writes until it is told to stop.
+pub(super) struct Interruptible<'a, T> {
+    pub(super) inner: T,
+    pub(super) interrupt: &'a AtomicBool,
+}
+
+impl<T> Interruptible<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        Ok(())
+    }
+}
+
+impl<T: Read> Read for Interruptible<'_, T> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.read(into)
+    }
+}
+
+impl<T: Write> Write for Interruptible<'_, T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupt_ends_reading_and_writing() {
+        let interrupt = AtomicBool::new(false);
+        let mut pipe = Interruptible {
+            inner: io::Cursor::new(b"some bytes".to_vec()),
+            interrupt: &interrupt,
+        };
+        let mut two = [0; 2];
+        assert_eq!(pipe.read(&mut two).unwrap(), 2);
+        interrupt.store(true, Ordering::Relaxed);
+        assert!(pipe.read(&mut two).is_err() && pipe.write(b"x").is_err());
+    }
 }

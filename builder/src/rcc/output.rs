@@ -1,18 +1,26 @@
-//! What rcc, micromamba and pip say, and which of our reasons it means.
+//! What rcc, micromamba, pip and uv say, and which of our reasons it means.
 //!
 //! The texts are those of the real programs, recorded under `fixtures/`. What is not known is a package that could not be
 //! built, never a success.
 
+mod conda;
 mod network;
+mod pip;
+mod uv;
 
-use network::{index_answer, transport};
+use conda::conda;
+use pip::pip;
 use robotimage_crds::reason::Reason;
+use uv::uv;
 
 /// What a failed resolve means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) reason: Reason,
+    /// What failed, and after the last semicolon what to do.
     pub(crate) message: String,
+    /// The entry of the environment file that it is about, in the words of the tool: a package, a channel's address, a command.
+    pub(crate) subject: Option<String>,
 }
 
 impl Verdict {
@@ -21,7 +29,14 @@ impl Verdict {
         Self {
             reason,
             message: line(&message.into(), 1000),
+            subject: None,
         }
+    }
+
+    /// The same about an entry of the environment file.
+    fn about(mut self, subject: &str) -> Self {
+        self.subject = (!subject.trim().is_empty()).then(|| line(subject.trim(), 1000));
+        self
     }
 }
 
@@ -30,6 +45,7 @@ impl Verdict {
 enum Part {
     Conda,
     Pip,
+    Uv,
     PostInstall,
     Other,
 }
@@ -54,6 +70,7 @@ pub(crate) fn classify(said: &str, code: Option<i32>) -> Verdict {
         let what = match part {
             Part::Conda => "micromamba",
             Part::Pip => "pip",
+            Part::Uv => "uv",
             Part::PostInstall => "a post-install command",
             Part::Other => "a program",
         };
@@ -74,23 +91,35 @@ pub(crate) fn classify(said: &str, code: Option<i32>) -> Verdict {
     match part {
         Part::Conda => conda(said),
         Part::Pip => pip(said),
+        Part::Uv => uv(said),
         Part::PostInstall => post_install(said),
         Part::Other if code == Some(5) || said.contains("Failure: yaml:") => {
-            let what = said
-                .lines()
-                .find_map(|line| line.strip_prefix("Failure: "))
+            let mut lines = said.lines().skip_while(|line| !line.starts_with("Failure: "));
+            let what = lines
+                .next()
+                .and_then(|line| line.strip_prefix("Failure: "))
                 .unwrap_or("it is not valid");
+            // Errors of types come as a list, of which the first says enough.
+            let more = lines.next().filter(|_| what.ends_with("errors:")).unwrap_or_default();
+            let what = format!("{what} {}", more.trim());
             Verdict::new(
                 Reason::EnvironmentFileInvalid,
-                format!("rcc cannot read the environment file: {}", short(what)),
+                format!(
+                    "rcc cannot read the environment file: {}; see what robotimage check says of it",
+                    short(&what)
+                ),
             )
         }
-        Part::Other if matches!(code, Some(80 | 111 | 113)) => {
-            Verdict::new(Reason::RccUnavailable, format!("rcc cannot work here: {}", last(said)))
-        }
+        Part::Other if matches!(code, Some(80 | 111 | 113)) => Verdict::new(
+            Reason::RccUnavailable,
+            format!("rcc cannot work here: {}; name another rcc", last(said)),
+        ),
         Part::Other => Verdict::new(
             Reason::PackageBuildFailed,
-            format!("rcc could not make the environment: {}", last(said)),
+            format!(
+                "rcc could not make the environment: {}; see the last lines of its output",
+                last(said)
+            ),
         ),
     }
 }
@@ -121,185 +150,13 @@ fn part(said: &str) -> Part {
     let fatal = said.lines().find_map(|line| line.strip_prefix("Fatal ["));
     match fatal {
         Some(line) if line.starts_with("Micromamba") => Part::Conda,
-        Some(line) if line.starts_with("Pip") || line.starts_with("uv") || line.starts_with("pip") => Part::Pip,
+        Some(line) if line.starts_with("Pip") || line.starts_with("pip") => Part::Pip,
+        Some(line) if line.starts_with("uv") => Part::Uv,
         Some(line) if line.starts_with("post-install") => Part::PostInstall,
         _ if said.contains("critical libmamba") => Part::Conda,
         _ if said.contains("ERROR: ") => Part::Pip,
         _ => Part::Other,
     }
-}
-
-fn conda(said: &str) -> Verdict {
-    if let Some(verdict) = transport(said, "channel") {
-        return verdict;
-    }
-    let status = said.lines().find_map(|line| {
-        let (_, rest) = line.split_once("status: ")?;
-        let code: u16 = rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
-        Some((code, between(rest, '[', ']').unwrap_or_default()))
-    });
-    match status {
-        Some((401 | 403, url)) => {
-            return Verdict::new(
-                Reason::IndexAuthFailed,
-                format!("the channel refused access to {url}; give its credentials as a netrc file (index secret)"),
-            );
-        }
-        Some((404 | 410, url)) => {
-            return Verdict::new(
-                Reason::PackageNotFound,
-                format!("the channel has no {url}; correct the channel in the environment file"),
-            );
-        }
-        Some((code, url)) if code >= 400 => {
-            return Verdict::new(Reason::IndexUnreachable, format!("the channel answered {code} to {url}"));
-        }
-        _ => {}
-    }
-    let tree: Vec<&str> = said
-        .lines()
-        .map(|line| line.trim_start_matches(|letter: char| letter.is_whitespace() || "│├└─".contains(letter)))
-        .collect();
-    let conflict = |line: &&&str| {
-        [
-            "is not installable",
-            "conflicts with",
-            "is uninstallable",
-            "needed by",
-            "requires ",
-            "incompatible",
-        ]
-        .iter()
-        .any(|word| line.contains(word))
-    };
-    let absent = |line: &&&str| line.contains("does not exist (perhaps a typo") || line.contains("nothing provides requested");
-    if let Some(line) = tree.iter().find(absent) {
-        let name = line.split(" does not exist").next().unwrap_or(line);
-        let name = name
-            .trim_start_matches("- nothing provides requested ")
-            .trim_end()
-            .trim_end_matches('*');
-        return Verdict::new(
-            Reason::PackageNotFound,
-            format!(
-                "conda package {} does not exist in the channels; correct its name or version in the environment file, or add its channel",
-                quoted(name)
-            ),
-        );
-    }
-    if let Some(line) = tree.iter().find(conflict) {
-        let detail = tree
-            .iter()
-            .skip_while(|other| *other != line)
-            .take(4)
-            .copied()
-            .collect::<Vec<_>>()
-            .join(" ");
-        return Verdict::new(
-            Reason::EnvironmentUnsolvable,
-            format!("the conda packages do not fit together: {}", short(&detail)),
-        );
-    }
-    if said.contains("Could not solve") || said.contains("nothing provides") {
-        return Verdict::new(
-            Reason::EnvironmentUnsolvable,
-            format!("the conda packages do not fit together: {}", last(said)),
-        );
-    }
-    let critical = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("critical libmamba"))
-        .map_or_else(|| last(said), |line| short(line.trim()));
-    Verdict::new(
-        Reason::PackageBuildFailed,
-        format!("micromamba could not make the environment: {critical}"),
-    )
-}
-
-fn pip(said: &str) -> Verdict {
-    let find = |marker: &str| {
-        said.lines()
-            .find_map(|line| line.split_once(marker))
-            .map(|(_, rest)| rest.split(" [plan analyzer]").next().unwrap_or(rest).trim())
-    };
-    if let Some(what) = find("Invalid requirement: ") {
-        return Verdict::new(
-            Reason::EnvironmentFileInvalid,
-            format!("pip cannot read the entry {}", short(what.split(" (from").next().unwrap_or(what))),
-        );
-    }
-    if let Some(path) = find("No such file or directory: ") {
-        return Verdict::new(
-            Reason::EnvironmentFileInvalid,
-            format!("the pip list names {}, which is not in the source", short(path)),
-        );
-    }
-    // A talkative pip shows this exception for a package that does not exist, too.
-    if said.contains("ResolutionImpossible: for help") {
-        let detail: Vec<&str> = said
-            .lines()
-            .skip_while(|line| !line.contains("The conflict is caused by"))
-            .skip(1)
-            .map(str::trim)
-            .take_while(|line| !line.is_empty() && !line.starts_with("To fix"))
-            .collect();
-        return Verdict::new(
-            Reason::EnvironmentUnsolvable,
-            format!("the pip packages do not fit together: {}", short(&detail.join("; "))),
-        );
-    }
-    let missing = find("No matching distribution found for ");
-    let failed_to_build = said.contains("subprocess-exited-with-error")
-        || said.contains("Failed building wheel")
-        || said.contains("metadata-generation-failed");
-    if failed_to_build && missing.is_none() {
-        let package = find("Failed building wheel for ")
-            .or_else(|| find("Failed to build "))
-            .or_else(|| collecting(said));
-        let cause = said
-            .lines()
-            .rev()
-            .map(str::trim)
-            .skip_while(|line| *line != "[end of output]")
-            .skip(1)
-            .find(|line| !line.is_empty())
-            .unwrap_or("see the log");
-        let package = package.map(|package| format!(" {}", quoted(package))).unwrap_or_default();
-        return Verdict::new(
-            Reason::PackageBuildFailed,
-            format!(
-                "pip package{package} could not be built: {}; take a version that has a wheel, or add what its build needs to the conda packages",
-                short(cause)
-            ),
-        );
-    }
-    if let Some(verdict) = transport(said, "package index") {
-        return verdict;
-    }
-    if let Some(verdict) = index_answer(said) {
-        return verdict;
-    }
-    if let Some(package) = missing {
-        let versions = find("(from versions: ").filter(|versions| !versions.starts_with("none"));
-        let advice = match versions {
-            Some(_) => "it has other versions; correct the version in the environment file",
-            None => "correct its name in the environment file, or the index in the platform's settings",
-        };
-        return Verdict::new(
-            Reason::PackageNotFound,
-            format!("pip package {} does not exist in the package index; {advice}", quoted(package)),
-        );
-    }
-    if said.contains("requires a different Python") {
-        let what = find("ERROR: ").unwrap_or("a package wants another version of Python");
-        return Verdict::new(Reason::EnvironmentUnsolvable, short(what));
-    }
-    let error = said
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once("ERROR: "))
-        .map_or_else(|| last(said), |(_, what)| short(what));
-    Verdict::new(Reason::PackageBuildFailed, format!("pip could not install the packages: {error}"))
 }
 
 fn post_install(said: &str) -> Verdict {
@@ -310,18 +167,13 @@ fn post_install(said: &str) -> Verdict {
         .unwrap_or(("of the environment file", "see the log"));
     Verdict::new(
         Reason::PostInstallFailed,
-        format!("post-install command {} failed: {}", quoted(script), short(cause)),
+        format!(
+            "post-install command {} failed: {}; run it in the robot's folder to see why",
+            quoted(script),
+            short(cause)
+        ),
     )
-}
-
-/// The package that pip worked on last.
-fn collecting(said: &str) -> Option<&str> {
-    let line = said
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find_map(|line| line.strip_prefix("Collecting ").or_else(|| line.strip_prefix("Processing ")))?;
-    line.split(" (from").next()
+    .about(script)
 }
 
 fn between(line: &str, open: char, close: char) -> Option<&str> {
@@ -352,5 +204,7 @@ fn last(said: &str) -> String {
     short(said.lines().map(str::trim).rfind(|line| !noise(line)).unwrap_or("it said nothing"))
 }
 
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod tests;

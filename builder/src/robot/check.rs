@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::environment::{self, Specification};
 use super::error::{Error, Location};
 use super::model::{Robot, load};
-use super::yaml::Node;
+use super::yaml::{self, Node};
 use super::{file, path};
+use crate::failure::Failure;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,7 +71,7 @@ pub fn check(context: &Path, file: &str, task: Option<&str>) -> Vec<Finding> {
         Err(error) => findings.error(&error),
         Ok(robot) => {
             if let Err(error) = robot.select_task(task) {
-                findings.error(&error);
+                findings.error_at(&error, robot.document.get("tasks"));
             }
             findings.robot(context, &robot);
             findings.environment(context, &robot);
@@ -86,15 +87,36 @@ impl Findings {
     fn error(&mut self, error: &Error) {
         let at = error.location();
         let text = error.to_string();
+        let failure = Failure::new(error.reason(), text.strip_prefix(&format!("{at}: ")).unwrap_or(&text));
+        let (message, advice) = failure.advice();
+        let general = if at.line > 0 { "correct this line" } else { "correct this file" };
         self.0.push(Finding {
             severity: Severity::Error,
-            reason: Some(error.reason()),
-            message: text.strip_prefix(&format!("{at}: ")).unwrap_or(&text).to_owned(),
+            reason: Some(failure.reason),
+            message: message.to_owned(),
             file: at.file,
             line: at.line,
             column: at.column,
-            advice: String::new(),
+            advice: advice.unwrap_or(general).to_owned(),
         });
+    }
+
+    /// The same for an error of the whole file whose cause has a place in it.
+    fn error_at(&mut self, error: &Error, place: Option<&Node>) {
+        self.error(error);
+        if let (Some(finding), Some(place)) = (self.0.last_mut(), place.filter(|_| error.location().line == 0)) {
+            (finding.line, finding.column) = (place.line, place.column);
+        }
+    }
+
+    /// An environment file that is not there or may not be read: the place is the one where the robot names it.
+    fn error_of_reference(&mut self, error: &Error, robot: &Robot) {
+        let keys = ["environmentConfigs", "condaConfigFile"];
+        let place = keys.iter().find_map(|key| robot.document.get(key));
+        self.error_at(error, place);
+        if let (Some(finding), Some(_), Error::Missing { .. } | Error::Rejected { .. }) = (self.0.last_mut(), place, error) {
+            finding.file = robot.file.to_string_lossy().into_owned();
+        }
     }
 
     fn warn(&mut self, file: &str, place: Option<&Node>, message: impl Into<String>, advice: &str) {
@@ -126,7 +148,7 @@ impl Findings {
         for (key, _) in robot.document.pairs() {
             let Some(text) = key.text() else { continue };
             if !KNOWN.contains(&text) {
-                self.warn(&name, Some(key), format!("{text:?} is not a key that rcc knows; it is ignored"), "");
+                self.unknown_key(&name, key, text, &KNOWN);
             } else if seen.contains(&text) {
                 self.warn(
                     &name,
@@ -197,6 +219,20 @@ impl Findings {
         }
     }
 
+    fn unknown_key(&mut self, file: &str, key: &Node, text: &str, known: &[&str]) {
+        let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+        let meant = known
+            .iter()
+            .find(|known| distance(&plain(known), &plain(text)) <= 2)
+            .map_or_else(|| "take it out".to_owned(), |known| format!("write {known}, if that is meant"));
+        self.warn(
+            file,
+            Some(key),
+            format!("{text:?} is not a key that rcc knows, and is ignored"),
+            &meant,
+        );
+    }
+
     fn artifacts(&mut self, name: &str, robot: &Robot) {
         let place = robot.document.get("artifactsDir");
         let artifacts = robot.artifacts_path();
@@ -232,7 +268,7 @@ impl Findings {
         let chosen = match robot.environment_file(context) {
             Ok(Some(chosen)) => chosen,
             Ok(None) => return,
-            Err(error) => return self.error(&error),
+            Err(error) => return self.error_of_reference(&error, robot),
         };
         let name = chosen.relative.to_string_lossy().into_owned();
         let specification = match environment::parse(&name, &chosen.text) {
@@ -242,7 +278,40 @@ impl Findings {
         if let Err(error) = specification.local_files(context, robot.folder()) {
             self.error(&error);
         }
+        self.keys(&name, &chosen.text);
         self.specification(&name, &specification);
+    }
+
+    /// Keys of the environment file that rcc does not read: a list under a misspelt one is silently empty.
+    fn keys(&mut self, name: &str, text: &str) {
+        const CONDA: [&str; 5] = ["name", "channels", "prefix", "dependencies", "rccPostInstall"];
+        const PACKAGE: [&str; 12] = [
+            "name",
+            "description",
+            "version",
+            "documentation",
+            "dependencies",
+            "dev-dependencies",
+            "dev-tasks",
+            "post-install",
+            "packaging",
+            "pythonpath",
+            "external-endpoints",
+            "spec-version",
+        ];
+        let base = name.rsplit('/').next().unwrap_or(name);
+        let known: &[&str] = if base.eq_ignore_ascii_case("package.yaml") {
+            &PACKAGE
+        } else {
+            &CONDA
+        };
+        // It was read before, so it can be read again.
+        let Ok(document) = yaml::read(text) else { return };
+        for (key, _) in document.pairs() {
+            if let Some(text) = key.text().filter(|text| !known.contains(text)) {
+                self.unknown_key(name, key, text, known);
+            }
+        }
     }
 
     fn specification(&mut self, name: &str, specification: &Specification) {
@@ -290,6 +359,22 @@ impl Findings {
             );
         }
     }
+}
+
+/// How many letters must be added, taken out or changed to make one word the other.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = line + 1;
+        for column in 0..other.len() {
+            let changed = corner + usize::from(letter != other[column]);
+            corner = row[column + 1];
+            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
 }
 
 #[cfg(test)]

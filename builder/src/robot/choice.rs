@@ -43,7 +43,7 @@ impl Robot {
             None => self.inside(&self.conda_config)?,
         };
         let advice = format!(
-            "{} names it: add the file, or correct condaConfigFile and environmentConfigs",
+            "add the file, which {} names, or correct condaConfigFile and environmentConfigs",
             self.file.display()
         );
         let text = file::read(context, &relative, Role::Environment, &advice)?;

@@ -36,12 +36,14 @@ pub enum Role {
     Robot,
     /// conda.yaml or package.yaml, and what it names.
     Environment,
+    /// A file that robot.yaml's `ignoreFiles` names.
+    Ignore,
 }
 
 impl Role {
     fn reason(self) -> Reason {
         match self {
-            Self::Robot => Reason::RobotYamlInvalid,
+            Self::Robot | Self::Ignore => Reason::RobotYamlInvalid,
             Self::Environment => Reason::EnvironmentFileInvalid,
         }
     }
@@ -52,6 +54,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Robot => "robot file",
             Self::Environment => "environment file",
+            Self::Ignore => "ignore file",
         })
     }
 }

@@ -17,6 +17,7 @@ pub struct Robot {
     pub(super) environments: Vec<Text>,
     pub(super) artifacts: Text,
     pub(super) pre_run: Vec<String>,
+    pub(super) ignore_files: Vec<String>,
     pub(super) path: Vec<String>,
     pub(super) python_path: Vec<String>,
     pub(super) document: Node,
@@ -64,6 +65,7 @@ pub fn parse(text: &str, name: &str) -> Result<Robot, Error> {
             artifacts
         },
         pre_run: strings("preRunScripts")?,
+        ignore_files: strings("ignoreFiles")?,
         path: strings("PATH")?,
         python_path: strings("PYTHONPATH")?,
         file,
@@ -119,6 +121,19 @@ impl Robot {
     /// Entries of `PYTHONPATH`, as written.
     pub fn python_paths(&self) -> &[String] {
         &self.python_path
+    }
+
+    /// The texts of the files that `ignoreFiles` names, which must be there.
+    pub fn ignored(&self, context: &Path) -> Result<Vec<String>, Error> {
+        let text = |name: &String| {
+            let relative = path::join(&self.folder, name).ok_or_else(|| Error::Rejected {
+                role: Role::Ignore,
+                file: PathBuf::from(name),
+                problem: "leads out of the source; ignoreFiles names files inside of it",
+            })?;
+            file::read(context, &relative, Role::Ignore, "add it, or take it out of ignoreFiles")
+        };
+        self.ignore_files.iter().map(text).collect()
     }
 
     /// Commands of `preRunScripts`, as written.

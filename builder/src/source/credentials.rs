@@ -1,4 +1,5 @@
-//! The git Secret as it is mounted: username and password, or a bearer token, and the hosts it may be sent to.
+//! The Secret of a git repository or a web server as it is mounted: username and password, or a bearer token, and the hosts it
+//! may be sent to.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +14,9 @@ use super::web::{authority, names};
 /// Largest value that is read, in bytes; Kubernetes Secrets end at 1 MiB.
 const LIMIT: u64 = 1024 * 1024;
 
-/// What a git Secret holds.
+/// What such a Secret holds.
 #[derive(Clone, Debug, Default)]
-pub struct GitSecret {
+pub struct SourceSecret {
     auth: Option<Auth>,
     hosts: Vec<String>,
     ca: Option<Vec<u8>>,
@@ -44,7 +45,7 @@ impl fmt::Debug for Authorization {
     }
 }
 
-impl GitSecret {
+impl SourceSecret {
     /// Reads the folder of a mounted Secret; `None` when it holds none of the keys that are known.
     pub fn load(folder: &Path) -> Result<Option<Self>, SourceError> {
         let username = text(folder, "username")?;
@@ -142,12 +143,12 @@ fn text(folder: &Path, key: &str) -> Result<Option<String>, SourceError> {
 mod tests {
     use super::*;
 
-    fn secret(files: &[(&str, &str)]) -> Result<Option<GitSecret>, SourceError> {
+    fn secret(files: &[(&str, &str)]) -> Result<Option<SourceSecret>, SourceError> {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in files {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
-        GitSecret::load(folder.path())
+        SourceSecret::load(folder.path())
     }
 
     #[test]

@@ -13,13 +13,13 @@ use std::time::Duration;
 use gix::protocol::transport::client::blocking_io::http;
 use robotimage_crds::api::GitRef;
 use robotimage_crds::build::Want;
-use robotimage_registry::{AddressPolicy, Trust};
+use robotimage_registry::{AddressPolicy, Requirement, Trust};
 
 use super::Checkout;
-use super::credentials::{Authorization, GitSecret};
+use super::credentials::{Authorization, SourceSecret};
 use super::error::SourceError;
 use super::names::first_line;
-use super::probe::{Repository, find};
+use super::probe::{Repository, find, tags};
 use super::tree::{Limits, Writer, interrupted, io};
 use super::web::{Web, WebError, authority, chain};
 
@@ -36,7 +36,7 @@ pub struct GitRequest<'a> {
     /// Folder of it that is the context.
     pub path: &'a str,
     /// Credentials, if any.
-    pub secret: Option<&'a GitSecret>,
+    pub secret: Option<&'a SourceSecret>,
     /// Whether the Secret must name its hosts.
     pub require_hosts: bool,
     /// How addresses are reached.
@@ -54,11 +54,17 @@ pub struct GitRequest<'a> {
 /// Fetches the commit and writes its context.
 pub async fn checkout(request: &GitRequest<'_>) -> Result<Checkout, SourceError> {
     let mut web = request.web.clone();
-    if let Some(ca) = request.secret.and_then(GitSecret::ca) {
+    if let Some(ca) = request.secret.and_then(SourceSecret::ca) {
         web.roots.push(ca.to_vec());
     }
-    let (revision, reference, what) = revision(request.want);
-    let Repository { url, authorization, trust } = find(&web, request).await?;
+    let repository = find(&web, request).await?;
+    let (revision, reference, what) = match request.want {
+        Want::Reference(Some(GitRef {
+            semver: Some(versions), ..
+        })) => highest(&web, &repository, versions).await?,
+        want => revision(want),
+    };
+    let Repository { url, authorization, trust } = repository;
     let database = tempfile::tempdir_in(request.scratch).map_err(|source| io("write to", request.scratch, source))?;
     let job = Job {
         url: url.to_string(),
@@ -100,12 +106,27 @@ pub async fn checkout(request: &GitRequest<'_>) -> Result<Checkout, SourceError>
     })
 }
 
+/// The same for the tag with the highest of these versions.
+async fn highest(web: &Web, repository: &Repository, versions: &str) -> Result<(String, String, String), SourceError> {
+    let url = repository.url.to_string();
+    let requirement = Requirement::parse(versions).map_err(|error| SourceError::Address {
+        url: url.clone(),
+        problem: format!("source.git.ref.semver {error}"),
+    })?;
+    let tags = tags(web, repository).await?;
+    let what = format!("a tag with a version {requirement}");
+    match requirement.highest(tags.iter().map(String::as_str)) {
+        Some(tag) => Ok((format!("refs/tags/{tag}"), tag.to_owned(), what)),
+        None => Err(SourceError::RevisionNotFound { what, url }),
+    }
+}
+
 /// What gix is asked for, the name that people know it by, and what to call it when it is missing.
 fn revision(want: &Want) -> (String, String, String) {
     match want {
         Want::Commit { id, reference } => (id.clone(), reference.clone(), format!("commit {id}")),
         Want::Reference(reference) => {
-            let GitRef { branch, tag, commit } = reference.clone().unwrap_or_default();
+            let GitRef { branch, tag, commit, .. } = reference.clone().unwrap_or_default();
             if let Some(commit) = commit {
                 (commit.clone(), "HEAD".to_owned(), format!("commit {commit}"))
             } else if let Some(tag) = tag {

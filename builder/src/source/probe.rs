@@ -20,6 +20,8 @@ use super::web::{Web, WebError, authority};
 const REDIRECTS: usize = 5;
 /// Waits before a request is made again.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Most bytes of a list of references, of which each has about a hundred.
+const MOST_REFERENCES: usize = 8 << 20;
 /// What the first request asks for, below the repository's address.
 const ADVERTISEMENT: &str = "/info/refs?service=git-upload-pack";
 
@@ -68,11 +70,54 @@ pub(super) async fn find(web: &Web, request: &GitRequest<'_>) -> Result<Reposito
     })
 }
 
+/// The names of a repository's tags, from the answer that older clients get: all references, listed at once.
+pub(super) async fn tags(web: &Web, repository: &Repository) -> Result<Vec<String>, SourceError> {
+    let url = &repository.url;
+    let failed = |cause| SourceError::Web { url: shown(url), cause };
+    let clients = web.clients().map_err(failed)?;
+    let client = clients.reaching(url).map_err(|error| failed(error.into()))?;
+    let mut answer = ask(client, url, repository.authorization.as_ref(), None).await.map_err(failed)?;
+    judge(url, &answer, repository.authorization.is_some())?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = answer.chunk().await.map_err(|error| failed(WebError::of(error, &authority(url))))? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > MOST_REFERENCES {
+            return Err(SourceError::TooLarge {
+                what: format!("the references of {} have more than {MOST_REFERENCES} bytes", shown(url)),
+            });
+        }
+    }
+    tags_of(&bytes).ok_or_else(|| SourceError::Broken {
+        url: shown(url),
+        problem: "its list of references cannot be read".to_owned(),
+    })
+}
+
+/// The tags in a list of references: lines after four hexadecimal digits that count both; four zeros divide.
+fn tags_of(mut bytes: &[u8]) -> Option<Vec<String>> {
+    let mut tags = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_at_checked(4)?;
+        let length = usize::from_str_radix(std::str::from_utf8(length).ok()?, 16).ok()?;
+        if length == 0 {
+            bytes = rest;
+            continue;
+        }
+        let (line, rest) = rest.split_at_checked(length.checked_sub(4)?)?;
+        bytes = rest;
+        // The first reference carries the capabilities behind a NUL.
+        let name = line.split(|byte| *byte == 0).next()?.trim_ascii_end();
+        let name = std::str::from_utf8(name).ok()?.split_once(' ').map(|(_, name)| name);
+        tags.extend(name.and_then(|name| name.strip_prefix("refs/tags/")).map(str::to_owned));
+    }
+    Some(tags)
+}
+
 /// Sends the request, again when time can help.
 async fn ask_again(client: &reqwest::Client, url: &Url, authorization: Option<&Authorization>) -> Result<reqwest::Response, SourceError> {
     let mut waits = WAITS.iter();
     loop {
-        let result = ask(client, url, authorization).await;
+        let result = ask(client, url, authorization, Some("version=2")).await;
         let passing = match &result {
             Ok(answer) => answer.status().is_server_error(),
             Err(WebError::Timeout | WebError::Unreachable(_)) => true,
@@ -87,12 +132,17 @@ async fn ask_again(client: &reqwest::Client, url: &Url, authorization: Option<&A
     }
 }
 
-async fn ask(client: &reqwest::Client, url: &Url, authorization: Option<&Authorization>) -> Result<reqwest::Response, WebError> {
+async fn ask(
+    client: &reqwest::Client,
+    url: &Url,
+    authorization: Option<&Authorization>,
+    protocol: Option<&str>,
+) -> Result<reqwest::Response, WebError> {
     let target = format!("{}{ADVERTISEMENT}", url.as_str().trim_end_matches('/'));
-    let mut call = client
-        .get(target)
-        .header("Git-Protocol", "version=2")
-        .header(ACCEPT, "application/x-git-upload-pack-advertisement");
+    let mut call = client.get(target).header(ACCEPT, "application/x-git-upload-pack-advertisement");
+    if let Some(protocol) = protocol {
+        call = call.header("Git-Protocol", protocol);
+    }
     if let Some(authorization) = authorization {
         let mut value =
             HeaderValue::from_str(authorization.expose()).map_err(|_| WebError::Setup("the credential is no header value".to_owned()))?;
@@ -148,7 +198,7 @@ fn judge(url: &Url, answer: &reqwest::Response, authorized: bool) -> Result<(), 
                 })
             }
         }
-        StatusCode::UNAUTHORIZED if authorized => refused("does not accept the credentials; check the keys of the git Secret"),
+        StatusCode::UNAUTHORIZED if authorized => refused("does not accept the credentials; check the keys of the source's Secret"),
         StatusCode::UNAUTHORIZED => refused("asks for credentials; name a Secret with username and password, or bearerToken, in secretRef"),
         StatusCode::FORBIDDEN => refused("denies access to the repository; grant the credentials read rights on it"),
         status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => Err(SourceError::NotFound {
@@ -174,13 +224,28 @@ fn judge(url: &Url, answer: &reqwest::Response, authorized: bool) -> Result<(), 
 }
 
 /// An address for a message: without query, fragment and user.
-fn shown(url: &Url) -> String {
+pub(super) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), authority(url), url.path())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_of_a_list() {
+        let mut text = b"001e# service=git-upload-pack\n0000".to_vec();
+        let line = |name: &str| format!("{:04x}{} {name}\n", 40 + 6 + name.len(), "a".repeat(40)).into_bytes();
+        text.extend(line("refs/heads/main"));
+        text.extend(line("refs/tags/v1.0.0"));
+        text.extend(line("refs/tags/v1.0.0^{}"));
+        text.extend(b"0000");
+        assert_eq!(tags_of(&text).unwrap(), ["v1.0.0", "v1.0.0^{}"]);
+        assert_eq!(tags_of(b""), Some(Vec::new()));
+        for broken in [&b"zzzz"[..], b"0003", b"00ffshort", b"001", b"0008\xff\xfe x"] {
+            assert_eq!(tags_of(broken), None, "{broken:?}");
+        }
+    }
 
     #[test]
     fn redirects_stay_on_the_host() {

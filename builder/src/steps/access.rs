@@ -199,6 +199,18 @@ pub(super) fn credentials(root: &Root, secrets: &[&str], side: Side) -> Result<O
     Ok(None)
 }
 
+/// The credentials of the registry that the source is in.
+pub(super) fn source_credentials(root: &Root) -> Result<Option<Credentials>, Failure> {
+    let path = root.path(paths::SOURCE_SECRET).join(".dockerconfigjson");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let credentials = Credentials::from_file(&path);
+    credentials
+        .map(Some)
+        .map_err(|error| Failure::new(Reason::SecretMissing, format!("the Secret of the source: {error}")))
+}
+
 fn from_file(path: &Path, side: Side) -> Result<Credentials, Failure> {
     Credentials::from_file(path).map_err(|error| failure(&Error::Credentials(error), side))
 }

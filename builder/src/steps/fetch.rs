@@ -3,7 +3,6 @@
 //! Invariant: nothing of the source is executed. rcc is, because the platform chose it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use robotimage_crds::build::{Fetched, paths, render};
 use robotimage_crds::reason::Reason;
@@ -13,12 +12,12 @@ use super::facts::{ENVIRONMENT, Facts, RCC};
 use super::prepare::{self, Prepared};
 use super::rcc::ChosenRcc;
 use super::root::make_empty;
-use super::{Context, Side, access, binary, standing};
+use super::{Context, Side, access, binary, source, standing};
 use crate::failure::Failure;
 use crate::image::learned::Learned;
 use crate::image::pull::from_registry;
 use crate::image::{Base, Recipe, Role};
-use crate::source::{Checkout, GitRequest, GitSecret, Limits, SourceError, checkout};
+use crate::source::Checkout;
 
 /// Where the builder image has the launcher.
 pub(super) const LAUNCHER: &str = "/usr/local/lib/robotimage/launcher";
@@ -29,7 +28,7 @@ pub(super) async fn run(context: &Context) -> Result<Fetched, Failure> {
     let spec = context.root.path(paths::SPEC);
     make_empty(&scratch)?;
     make_empty(&spec)?;
-    let (source, previous) = tokio::try_join!(source(context, &scratch), standing::look(context))?;
+    let (source, previous) = tokio::try_join!(source::fetch(context, &scratch), standing::look(context))?;
     tracing::info!(
         commit = source.commit,
         tree = source.tree,
@@ -105,39 +104,6 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T,
             format!("a step broke off: {error}; please report this bug"),
         ))
     })
-}
-
-async fn source(context: &Context, scratch: &Path) -> Result<Checkout, Failure> {
-    let plan = &context.plan;
-    let git = &plan.source.git;
-    let secret = GitSecret::load(&context.root.path(paths::GIT_SECRET))?;
-    if git.secret && secret.is_none() {
-        return Err(SourceError::SecretMissing {
-            problem: "that source.git.secretRef names does not exist, or has none of the keys username, password, bearerToken and ca.crt"
-                .to_owned(),
-        }
-        .into());
-    }
-    let policy = access::policy(&plan.platform)?;
-    let web = access::web(&plan.platform, access::roots(&context.root)?, policy);
-    let into = context.root.path(paths::SOURCE);
-    make_empty(&into)?;
-    let request = GitRequest {
-        url: &git.url,
-        want: &git.want,
-        path: &plan.source.path,
-        secret: secret.as_ref(),
-        require_hosts: plan.platform.require_secret_hosts,
-        web: &web,
-        limits: Limits {
-            bytes: plan.platform.max_source_bytes,
-            entries: plan.platform.max_source_entries,
-        },
-        scratch,
-        into: &into,
-        interrupt: context.interrupt.clone(),
-    };
-    Ok(checkout(&request).await?)
 }
 
 /// A client that reads with the first of these Secrets that is mounted.

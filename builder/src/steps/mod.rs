@@ -15,6 +15,7 @@ mod publish;
 mod rcc;
 mod resolve;
 mod root;
+mod source;
 mod standing;
 
 pub use access::{Side, client, client_options, failure, pull_failure, store_failure};

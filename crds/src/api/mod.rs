@@ -9,8 +9,8 @@ mod spec;
 mod status;
 
 pub use spec::{
-    BaseSource, BaseUpdate, Build, Compression, ConfigMapRef, Environment, GitRef, GitSource, HistoryLimits, HttpFile, Image, LocalRef,
-    Platform, PublishTo, RccSource, Resources, Robot, RobotImage, RobotImageSpec, Source, Supersede,
+    BaseSource, BaseUpdate, Build, Compression, ConfigMapRef, Environment, GitRef, GitSource, HistoryLimits, HttpFile, HttpSource, Ignore,
+    Image, LocalRef, OciSource, Platform, PublishTo, RccSource, Resources, Robot, RobotImage, RobotImageSpec, Source, Supersede,
 };
 pub use status::{
     Blocked, BuildPhase, ChangeReason, EnvironmentStatus, HistoryEntry, Inputs, LastFailure, LastHandled, LatestBuild, LatestImage,

@@ -76,17 +76,82 @@ pub struct RobotImageSpec {
 /// A source: exactly one kind, and the folder inside it that is the robot's context.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.git)").message("exactly one source must be set: git"))]
+#[x_kube(validation = Rule::new("[has(self.git), has(self.http), has(self.oci), has(self.configMap)].filter(x, x).size() == 1").message("exactly one source must be set: git, http, oci or configMap"))]
 pub struct Source {
     /// A git repository over HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitSource>,
 
-    /// Folder of the repository that holds the robot; only its tree makes a new image. Default: the root.
+    /// An archive behind a URL: tar, tar.gz, tar.zst or zip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSource>,
+
+    /// An artifact in a registry, as `flux push artifact` and `oras push` make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
+
+    /// A ConfigMap of the same namespace, each key a file: for tiny robots. The operator does not read it; a build pod looks at
+    /// it again at most every 15 minutes, or when robotimage.dev/requestedAt says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapRef>,
+
+    /// Folder of the source that holds the robot; only its tree makes a new image. Default: the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^/\x00-\x1f\\][^\x00-\x1f\\]*$"))]
     #[x_kube(validation = Rule::new("!self.split('/').exists(p, p == '..' || p == '.git')").message("path must stay inside the source: no '..' and no '.git'"))]
     pub path: Option<String>,
+
+    /// Files of that folder that are left out, of the image and of what makes a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<Ignore>,
+}
+
+/// Files that are left out.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ignore {
+    /// Patterns as in a .gitignore at `source.path`, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub patterns: Option<String>,
+    /// Whether what the files of robot.yaml's `ignoreFiles` name is left out too, as `rcc robot wrap` does. Default false: `rcc
+    /// run` leaves nothing out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_robot: Option<bool>,
+}
+
+/// An archive behind a URL.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSource {
+    /// Its address, https (plain http only for hosts that the platform lists), without user or password in it.
+    #[schemars(length(min = 10, max = 1024), regex(pattern = r"^https?://[^\s\x00-\x1f@\\]+$"))]
+    #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != ''").message("url must be a valid https URL; credentials belong in secretRef"))]
+    pub url: String,
+
+    /// SHA-256 of its bytes, 64 hexadecimal digits: the source is then never polled. Without it the server's ETag, Last-Modified
+    /// or, of up to 4 MiB, the bytes themselves are asked for at every interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: Option<String>,
+
+    /// Secret with `username` and `password`, or `bearerToken`, and `hosts` (the hosts it may be sent to); optional `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// An artifact in a registry.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OciSource {
+    /// Its reference by tag (followed at every interval) or digest (never polled), for example
+    /// ghcr.io/example/invoices:v1.
+    #[schemars(length(min = 3, max = 512), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$"))]
+    pub image: String,
+
+    /// Secret of type kubernetes.io/dockerconfigjson to read it with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
 }
 
 /// A git repository and what to take from it.
@@ -98,7 +163,7 @@ pub struct GitSource {
     #[x_kube(validation = Rule::new("isURL(self) && url(self).getHost() != ''").message("url must be a valid https URL; credentials belong in secretRef"))]
     pub url: String,
 
-    /// Branch, tag or commit. Default: the repository's default branch.
+    /// Branch, tag, version or commit. Default: the repository's default branch.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<GitRef>,
 
@@ -107,10 +172,10 @@ pub struct GitSource {
     pub secret_ref: Option<LocalRef>,
 }
 
-/// At most one of branch, tag and commit.
+/// Exactly one of branch, tag, semver and commit.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.branch), has(self.tag), has(self.commit)].filter(x, x).size() == 1").message("exactly one of branch, tag and commit must be set"))]
+#[x_kube(validation = Rule::new("[has(self.branch), has(self.tag), has(self.semver), has(self.commit)].filter(x, x).size() == 1").message("exactly one of branch, tag, semver and commit must be set"))]
 pub struct GitRef {
     /// A branch; followed at every interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +191,11 @@ pub struct GitRef {
         regex(pattern = r"^[^-/.\s\x00-\x1f~^:?*\[\\][^\s\x00-\x1f~^:?*\[\\]*$")
     )]
     pub tag: Option<String>,
+    /// The tag with the highest version of these, for example `^1.2`, `1.4.*` or `>=1.0 <2`; looked for at every interval. Tags
+    /// may begin with a `v`; prereleases count only where they are named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), regex(pattern = r"^[0-9A-Za-z.*<>=~^, +-]+$"))]
+    pub semver: Option<String>,
     /// A full commit id, 40 hexadecimal digits; never polled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 40, max = 40), regex(pattern = r"^[0-9a-f]{40}$"))]
@@ -181,7 +251,8 @@ pub struct Image {
         regex(pattern = r"^[a-zA-Z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$")
     )]
     pub repository: String,
-    /// Tags to set; `{{source.short}}` is the short commit id. Default: that one. The digest in the status is what to deploy.
+    /// Tags to set; `{{source.short}}` is the short revision: the first 12 digits of commit or SHA-256. Default: that one. The
+    /// digest in the status is what to deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 10),

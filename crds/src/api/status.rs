@@ -91,7 +91,7 @@ pub struct LastHandled {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Reference and commit: `main@sha1:4be1…`.
+    /// Reference and commit, `main@sha1:4be1…`; of other sources what was hashed, and the hash: `etag@sha256:…`.
     pub revision: String,
     /// The same for people: `main@4be1c2d`.
     pub short: String,
@@ -101,7 +101,7 @@ pub struct SourceStatus {
     /// Author's name, at most 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// First line of the commit's message, at most 72 bytes.
+    /// First line of the commit's message, at most 72 bytes; of an archive its SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

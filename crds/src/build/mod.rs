@@ -6,11 +6,13 @@
 mod kind;
 mod plan;
 mod report;
+mod source;
 mod template;
 
 pub use kind::PlanKind;
-pub use plan::{BuildPlan, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot, PlanSource, Previous, Want};
+pub use plan::{BuildPlan, PlanEnvironment, PlanImage, PlanPlatform, PlanRcc, PlanRobot, Previous};
 pub use report::{BuildReport, Failure, Fetched, LayerReport, Outcome, Published, ReportError, Resolved, Step};
+pub use source::{PlanFrom, PlanIgnore, PlanSource, Want};
 pub use template::{TemplateError, render};
 
 /// Environment variable that carries the [`BuildPlan`] as JSON.
@@ -33,8 +35,10 @@ pub mod paths {
     pub const HOME: &str = "/home/robot";
     /// Platform settings: ca-bundle.pem, settings.yaml, piprc, micromambarc. All optional.
     pub const PLATFORM: &str = "/platform";
-    /// Git credentials: username, password, bearerToken, hosts, ca.crt.
-    pub const GIT_SECRET: &str = "/secrets/git";
+    /// Credentials of the source: username, password, bearerToken, hosts, ca.crt; of a registry .dockerconfigjson.
+    pub const SOURCE_SECRET: &str = "/secrets/source";
+    /// The ConfigMap that is the source.
+    pub const SOURCE_CONFIG_MAP: &str = "/workspace/config-map";
     /// Registry read credentials for the target repository: .dockerconfigjson.
     pub const PULL_SECRET: &str = "/secrets/pull";
     /// Registry read credentials for the base.

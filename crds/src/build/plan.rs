@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Compression, GitRef, HttpFile, Platform};
+use super::PlanSource;
+use crate::api::{Compression, HttpFile, Platform};
 
 /// One attempt of one build.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -38,44 +39,6 @@ pub struct BuildPlan {
     pub previous: Option<Previous>,
     /// What the platform demands.
     pub platform: PlanPlatform,
-}
-
-/// The source.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlanSource {
-    /// The repository.
-    pub git: PlanGit,
-    /// Folder of it that is the context; empty for the root.
-    #[serde(default)]
-    pub path: String,
-}
-
-/// A git repository and the revision wanted.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlanGit {
-    /// Its address.
-    pub url: String,
-    /// What to take.
-    pub want: Want,
-    /// Whether the resource names a Secret: without this a missing Secret could not be told from none.
-    pub secret: bool,
-}
-
-/// A revision.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Want {
-    /// The operator resolved the reference: this commit, known to people as `reference` (a branch, a tag, or `HEAD`).
-    Commit {
-        /// 40 hexadecimal digits.
-        id: String,
-        /// Name shown in the revision.
-        reference: String,
-    },
-    /// The operator could not (it has no credentials): fetch resolves it. `None` is the default branch.
-    Reference(Option<GitRef>),
 }
 
 /// The robot.
@@ -186,7 +149,7 @@ pub struct PlanPlatform {
     /// Exceptions to `deny`.
     #[serde(default)]
     pub allow: Vec<String>,
-    /// Whether a git Secret must name its hosts.
+    /// Whether the Secret of a git or http source must name its hosts.
     pub require_secret_hosts: bool,
     /// Largest source, in bytes of its files.
     pub max_source_bytes: u64,
@@ -199,7 +162,9 @@ pub struct PlanPlatform {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{PlanFrom, PlanIgnore, Want};
     use super::*;
+    use crate::api::GitRef;
 
     #[test]
     fn reads_back_what_it_writes() {
@@ -212,15 +177,16 @@ mod tests {
             attempt: 1,
             deadline: 1_800_000_000,
             source: PlanSource {
-                git: PlanGit {
+                from: PlanFrom::Git {
                     url: "https://git.example.com/rpa/invoices.git".to_owned(),
-                    want: Want::Reference(Some(GitRef {
-                        branch: Some("main".to_owned()),
-                        ..GitRef::default()
-                    })),
-                    secret: true,
                 },
+                want: Want::Reference(Some(GitRef {
+                    branch: Some("main".to_owned()),
+                    ..GitRef::default()
+                })),
+                secret: true,
                 path: String::new(),
+                ignore: PlanIgnore::default(),
             },
             robot: PlanRobot {
                 file: "robot.yaml".to_owned(),

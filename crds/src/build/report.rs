@@ -88,9 +88,9 @@ pub enum Outcome {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fetched {
-    /// Commit, 40 hexadecimal digits.
+    /// Commit, 40 hexadecimal digits; of a source that is no git repository 64, a SHA-256.
     pub commit: String,
-    /// Branch, tag or HEAD, by which it was found.
+    /// Branch, tag or HEAD by which it was found; otherwise what was hashed.
     pub reference: String,
     /// Hash of the tree at `source.path`.
     pub tree: String,

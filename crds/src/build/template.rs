@@ -21,7 +21,7 @@ impl std::fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// Replaces `{{source.short}}` by the first 12 digits of the commit. A lone brace stays as it is.
+/// Replaces `{{source.short}}` by the first 12 digits of the revision. A lone brace stays as it is.
 pub fn render(template: &str, commit: &str) -> Result<String, TemplateError> {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;

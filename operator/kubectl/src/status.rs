@@ -178,10 +178,24 @@ fn source(paper: &mut Paper, resource: &Resource) {
     if let Some(git) = &spec.git {
         paper.field("repository", &clean(&git.url));
         let reference = git.reference.clone().unwrap_or_default();
-        let named = [("branch", reference.branch), ("tag", reference.tag), ("commit", reference.commit)];
+        let named = [
+            ("branch", reference.branch),
+            ("tag", reference.tag),
+            ("version", reference.semver),
+            ("commit", reference.commit),
+        ];
         for (kind, name) in named {
             paper.field(kind, &name.as_deref().map(clean).unwrap_or_default());
         }
+    }
+    if let Some(http) = &spec.http {
+        paper.field("archive", &clean(&http.url));
+    }
+    if let Some(oci) = &spec.oci {
+        paper.field("artifact", &clean(&oci.image));
+    }
+    if let Some(config_map) = &spec.config_map {
+        paper.field("ConfigMap", &clean(&config_map.name));
     }
     paper.field("folder", &spec.path.as_deref().map(clean).unwrap_or_default());
     if let Some(source) = &resource.status.source {

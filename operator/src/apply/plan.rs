@@ -1,7 +1,7 @@
 //! The plan that a build pod gets. Names of Secrets and their contents are not in it.
 
 use robotimage_crds::api::RobotImageStatus;
-use robotimage_crds::build::{BuildPlan, PlanGit, PlanImage, PlanRcc, PlanRobot, PlanSource, Previous};
+use robotimage_crds::build::{BuildPlan, PlanImage, PlanRcc, PlanRobot, PlanSource, Previous};
 
 use super::job::JobInput;
 use crate::decide::is_forced;
@@ -21,12 +21,11 @@ pub(super) fn plan(input: &JobInput<'_>) -> BuildPlan {
         attempt: input.build.attempt,
         deadline: input.now.as_second() + timeout,
         source: PlanSource {
-            git: PlanGit {
-                url: settings.git.url.clone(),
-                want: input.want.clone(),
-                secret: settings.git_secret().is_some(),
-            },
+            from: settings.source.plan(),
+            want: input.want.clone(),
+            secret: settings.source.secret().is_some(),
             path: settings.path.clone(),
+            ignore: settings.ignore.clone(),
         },
         robot: PlanRobot {
             file: settings.robot_file.clone(),

@@ -123,7 +123,7 @@ fn each_step_sees_its_own_part_and_no_more() {
             "/workspace/scratch rw",
             "/tmp rw",
             "/platform ro",
-            "/secrets/git ro",
+            "/secrets/source ro",
             "/secrets/pull ro",
             "/secrets/base ro",
             "/secrets/rcc ro",
@@ -172,6 +172,56 @@ fn each_step_sees_its_own_part_and_no_more() {
         if *source == "secret" {
             assert_eq!(volume["secret"]["defaultMode"], json!(0o440));
         }
+    }
+}
+
+#[test]
+fn a_source_of_another_kind_is_seen_by_fetch_alone() {
+    let secret = json!({"name": "s"});
+    let server = ["username", "password", "bearerToken", "hosts", "ca.crt"];
+    for (source, kind, name, path, keys) in [
+        (
+            json!({"http": {"url": "https://files.example.com/a.zip", "secretRef": secret}}),
+            "secret",
+            "secretName",
+            "/secrets/source",
+            Some(server.as_slice()),
+        ),
+        (
+            json!({"oci": {"image": "registry.example.com/a:1", "secretRef": secret}}),
+            "secret",
+            "secretName",
+            "/secrets/source",
+            Some([".dockerconfigjson"].as_slice()),
+        ),
+        (json!({"configMap": secret}), "configMap", "name", "/workspace/config-map", None),
+    ] {
+        let job = build(&json!({"source": source, "image": {"repository": "registry.example.com/robots/invoices"}}));
+        let volumes = job["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume[kind][name] == json!("s")).unwrap();
+        assert_eq!(volume[kind]["optional"], json!(true), "{volume}");
+        let items = volume[kind]["items"]
+            .as_array()
+            .map(|items| items.iter().map(|item| item["key"].as_str().unwrap()).collect());
+        assert_eq!(items, keys.map(<[&str]>::to_vec), "{volume}");
+        let mounts: Vec<Vec<&str>> = ["fetch", "resolve", "publish"]
+            .iter()
+            .map(|step| {
+                let containers = containers(&job);
+                let container = containers
+                    .iter()
+                    .find(|container| container["name"] == json!(step))
+                    .unwrap()
+                    .clone();
+                let mounts = container["volumeMounts"].as_array().unwrap().clone();
+                let ours = mounts
+                    .iter()
+                    .filter(|mount| mount["name"] == volume["name"] && mount["readOnly"] == json!(true));
+                ours.map(|mount| if mount["mountPath"] == json!(path) { path } else { "elsewhere" })
+                    .collect()
+            })
+            .collect();
+        assert_eq!(mounts, [vec![path], vec![], vec![]], "{source}");
     }
 }
 

@@ -5,12 +5,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use robotimage_crds::build::{Step, paths};
 
 use super::job::JobInput;
+use crate::decide::SourceKind;
 use crate::labels::PLATFORM_CONFIG_MAP;
 
 /// Owner and group may read: the pod's common group owns what is mounted.
 const SECRET_MODE: i32 = 0o440;
-/// Keys of a git Secret that are mounted.
-const GIT_KEYS: &[&str] = &["username", "password", "bearerToken", "hosts", "ca.crt"];
+/// Keys of the Secret of a git repository or a web server that are mounted.
+const SERVER_KEYS: &[&str] = &["username", "password", "bearerToken", "hosts", "ca.crt"];
 /// Keys of a registry Secret that are mounted.
 const REGISTRY_KEYS: &[&str] = &[".dockerconfigjson"];
 /// Platform files that publish sees.
@@ -66,10 +67,13 @@ impl Volumes {
         entries.push(platform("platform", PLATFORM_KEYS, vec![(Fetch, READ), (Resolve, READ)]));
         let secrets = [
             (
-                "secret-git",
-                input.settings.git_secret(),
-                GIT_KEYS,
-                paths::GIT_SECRET,
+                "secret-source",
+                input.settings.source.secret(),
+                match input.settings.source {
+                    SourceKind::Oci(_) => REGISTRY_KEYS,
+                    SourceKind::Git(_) | SourceKind::Http(_) | SourceKind::ConfigMap(_) => SERVER_KEYS,
+                },
+                paths::SOURCE_SECRET,
                 vec![(Fetch, READ)],
             ),
             (
@@ -108,6 +112,13 @@ impl Volumes {
                 seen,
             }));
         }
+        if let SourceKind::ConfigMap(name) = &input.settings.source {
+            entries.push(Entry {
+                volume: config_map("source-config-map", name, None),
+                path: paths::SOURCE_CONFIG_MAP,
+                seen: vec![(Fetch, READ)],
+            });
+        }
         Self(entries)
     }
 
@@ -144,20 +155,24 @@ fn folder(name: &str, size: &str, path: &'static str, seen: Vec<(Step, bool)>) -
 }
 
 fn platform(name: &str, keys: &[&str], seen: Vec<(Step, bool)>) -> Entry {
-    let volume = Volume {
+    Entry {
+        volume: config_map(name, PLATFORM_CONFIG_MAP, Some(items(keys))),
+        path: paths::PLATFORM,
+        seen,
+    }
+}
+
+/// Optional, as Secrets are: a missing one is a clear failure of the step that needs it.
+fn config_map(name: &str, config_map: &str, items: Option<Vec<KeyToPath>>) -> Volume {
+    Volume {
         name: name.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: PLATFORM_CONFIG_MAP.to_owned(),
+            name: config_map.to_owned(),
             optional: Some(true),
-            items: Some(items(keys)),
+            items,
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
-    };
-    Entry {
-        volume,
-        path: paths::PLATFORM,
-        seen,
     }
 }
 

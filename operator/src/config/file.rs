@@ -40,7 +40,8 @@ pub struct PlatformConfig {
     /// Which addresses a tenant's URL may lead to.
     #[serde(default)]
     pub address_policy: AddressPolicyConfig,
-    /// Whether a git Secret must name the hosts it may be sent to. Only a cluster with a single tenant should turn it off.
+    /// Whether the Secret of a git or http source must name the hosts it may be sent to. Only a cluster with a single tenant
+    /// should turn it off.
     #[serde(default = "defaults::yes")]
     pub require_secret_hosts: bool,
 
@@ -92,7 +93,7 @@ pub struct PlatformConfig {
     /// Namespaces to serve. Empty: all of them.
     #[serde(default)]
     pub watch_namespaces: Vec<String>,
-    /// Resources worked on at the same time. Default 32.
+    /// Resources worked on at the same time. Default 8.
     #[serde(default = "defaults::concurrency")]
     pub concurrency: u16,
     /// Which of several replicas works.
@@ -363,7 +364,8 @@ mod defaults {
     pub(super) fn dns_policy() -> String {
         "ClusterFirst".to_owned()
     }
+    // More do not make an API server faster whose processors are all taken; all of them only wait longer for each answer.
     pub(super) fn concurrency() -> u16 {
-        32
+        8
     }
 }

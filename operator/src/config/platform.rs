@@ -165,7 +165,7 @@ impl Platform {
         self.config.plain_http.iter().any(|listed| listed == host || *listed == with_port)
     }
 
-    /// Whether the operator itself may read git Secrets of this namespace.
+    /// Whether the operator itself may read the Secrets of git and http sources of this namespace.
     pub fn reads_secrets_of(&self, namespace: &str) -> bool {
         let polling = &self.config.source_polling;
         polling.mode == PollingMode::Operator && polling.namespaces.iter().any(|listed| listed == namespace)

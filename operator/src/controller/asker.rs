@@ -1,4 +1,4 @@
-//! The look-up as the cluster makes it: the named Secret, where the operator may read it, then the git server.
+//! The look-up as the cluster makes it: the named Secret, where the operator may read it, then the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,39 +10,80 @@ use robotimage_crds::reason::Reason;
 
 use crate::metrics::Metrics;
 use crate::observe::Revision;
-use crate::source::{Asker, GitClient, GitCredentials, LookupKey, SourceFailure};
+use crate::registry::{LookupFailure, RegistryInspector};
+use crate::source::{Asker, GitClient, GitCredentials, HttpClient, LookupKey, Question, SourceFailure};
 
 /// Time to read a Secret.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Reads Secrets one by one, by name, and asks git servers.
+/// Who is asked.
+#[derive(Clone)]
+pub(super) struct Servers {
+    pub(super) git: GitClient,
+    pub(super) http: HttpClient,
+    pub(super) registries: RegistryInspector,
+}
+
+/// Reads Secrets one by one, by name, and asks servers.
 pub(super) struct ClusterAsker {
     pub(super) client: Client,
-    pub(super) git: GitClient,
+    pub(super) servers: Servers,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Asker for ClusterAsker {
     fn ask(&self, key: LookupKey) -> BoxFuture<'static, Result<Revision, SourceFailure>> {
-        let (client, git, metrics) = (self.client.clone(), self.git.clone(), Arc::clone(&self.metrics));
+        let (client, servers, metrics) = (self.client.clone(), self.servers.clone(), Arc::clone(&self.metrics));
         async move {
-            let answer = look_up(client, &git, &key).await;
-            metrics.polled(answer.as_ref().err().map(|failure| failure.reason));
+            let answer = look_up(client, &servers, &key).await;
+            metrics.polled(key.question.kind(), answer.as_ref().err().map(|failure| failure.reason));
             answer
         }
         .boxed()
     }
 }
 
-async fn look_up(client: Client, git: &GitClient, key: &LookupKey) -> Result<Revision, SourceFailure> {
-    let Some((namespace, name)) = &key.secret else {
-        return git.ask(&key.question, None).await;
+async fn look_up(client: Client, servers: &Servers, key: &LookupKey) -> Result<Revision, SourceFailure> {
+    let credentials = match &key.secret {
+        Some((namespace, name)) => Some((name.as_str(), credentials(client, namespace, name, key.question.kind()).await?)),
+        None => None,
     };
-    let credentials = credentials(client, namespace, name).await?;
-    git.ask(&key.question, Some((name, &credentials))).await
+    let credentials = credentials.as_ref().map(|(name, credentials)| (*name, credentials));
+    match &key.question {
+        Question::Git(question) => servers.git.ask(question, credentials).await,
+        Question::Http { url } => servers.http.ask(url, credentials).await,
+        Question::Oci { image } => artifact(servers, image).await,
+    }
 }
 
-async fn credentials(client: Client, namespace: &str, name: &str) -> Result<GitCredentials, SourceFailure> {
+/// The digest of an artifact's tag, as anybody may see it.
+async fn artifact(servers: &Servers, image: &str) -> Result<Revision, SourceFailure> {
+    match servers.registries.tag(image).await {
+        Ok((tag, digest)) => Ok(Revision {
+            reference: tag,
+            commit: digest,
+        }),
+        Err(LookupFailure::Refused { host }) => Err(SourceFailure::new(
+            Reason::SourceAuthFailed,
+            format!("{host} asks for credentials; name a Secret of type kubernetes.io/dockerconfigjson in spec.source.oci.secretRef"),
+        )),
+        Err(LookupFailure::Missing { reference }) => Err(SourceFailure::new(
+            Reason::SourceNotFound,
+            format!("there is no artifact {reference}; check spec.source.oci.image"),
+        )),
+        Err(LookupFailure::Failed {
+            reason,
+            message,
+            retry_after,
+        }) => Err(SourceFailure {
+            reason,
+            message,
+            retry_after,
+        }),
+    }
+}
+
+async fn credentials(client: Client, namespace: &str, name: &str, kind: &str) -> Result<GitCredentials, SourceFailure> {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let unreachable = || {
         SourceFailure::new(
@@ -55,7 +96,7 @@ async fn credentials(client: Client, namespace: &str, name: &str) -> Result<GitC
         Ok(Ok(None)) => {
             return Err(SourceFailure::new(
                 Reason::SecretMissing,
-                format!("there is no Secret {name}, which spec.source.git.secretRef names"),
+                format!("there is no Secret {name}, which spec.source.{kind}.secretRef names"),
             ));
         }
         Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => {

@@ -13,6 +13,7 @@ use robotimage_crds::api::RobotImage;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
+use super::again::again;
 use crate::labels;
 
 /// Namespace and UID label: a label alone could be copied into another namespace.
@@ -93,7 +94,7 @@ impl<V: Clone + Send + 'static> Index<V> {
             .labels(&labels::selector())
             .timeout(timeout)
             .page_size(super::run::PAGE);
-        let mut events = watcher(api, config).default_backoff().boxed();
+        let mut events = watcher(api, config).backoff(again()).boxed();
         let mut listed: HashMap<Owner, HashMap<String, V>> = HashMap::new();
         let mut first = Vec::new();
         while let Some(event) = events.next().await {

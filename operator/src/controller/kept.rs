@@ -6,20 +6,19 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
-use std::sync::LazyLock;
 
 use kube::ResourceExt;
+use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 use robotimage_crds::api::RobotImage;
 
-use super::squeeze::Squeezer;
 use crate::decide::thin;
 use crate::metrics::Standing;
 
 /// What kubectl keeps for itself: a copy of the resource.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What every resource is like; only its words matter.
-static SQUEEZER: LazyLock<Squeezer> = LazyLock::new(|| Squeezer::new(include_bytes!("kept.json")));
+/// What every resource is like; only its words matter. The texts are squeezed against it and never leave this process.
+const LIKE: &[u8] = include_bytes!("kept.json");
 
 /// A kept RobotImage.
 #[derive(Debug)]
@@ -51,13 +50,14 @@ impl Kept {
             stir,
             standing,
             whole,
-            text: SQUEEZER.squeeze(&text),
+            text: compress_prepend_size_with_dict(&text, LIKE).into(),
         }
     }
 
     /// The resource, and whether nothing of it is missing.
     pub(super) fn open(&self) -> (RobotImage, bool) {
-        let image = serde_json::from_slice(&SQUEEZER.expand(&self.text)).expect("invariant: what was written reads back");
+        let text = decompress_size_prepended_with_dict(&self.text, LIKE).expect("invariant: what was squeezed here reads back");
+        let image = serde_json::from_slice(&text).expect("invariant: what was written reads back");
         (image, self.whole)
     }
 

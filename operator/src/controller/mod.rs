@@ -4,6 +4,7 @@
 //! its object alone, errors back off per object, and no watch but the RobotImages' feeds the controller directly. What is kept
 //! in memory only saves work: after a restart the same decisions follow from the API server.
 
+mod again;
 mod asker;
 mod checks;
 mod index;
@@ -15,7 +16,6 @@ mod random;
 mod reconcile;
 mod run;
 mod slots;
-mod squeeze;
 mod work;
 
 pub use random::process_id;

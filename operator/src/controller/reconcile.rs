@@ -19,16 +19,16 @@ use super::random;
 use super::slots::{Slots, takes_a_slot};
 use crate::apply::{ApplyError, Writer};
 use crate::config::Platform;
-use crate::decide::{Action, Finder, Look, Next, Note, Settings, decide, full_name, last_build, look_wish, next_look};
+use crate::decide::{Action, Finder, Look, Next, Note, Settings, decide, full_name, gives_up, last_build, look_wish, next_look};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::observe::{Announced, Answer, GatherError, JobView, Known, Observed, PodView, Reader, SourceKnowledge, Turn};
 use crate::registry::Registries;
-use crate::source::{LookupKey, Pool, Question};
+use crate::source::{LookupKey, Pool};
 
 /// Writes that one reconcile makes at most; a decision that never rests is a bug that must not spin.
 const ROUNDS: usize = 8;
-/// How long a reconcile waits for a look-up before it says that it does.
+/// How long a reconcile waits for a look-up that somebody has asked for just now, before it says that it does.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// When an object is looked at again whose rounds were used up, or whose Job was refused.
 const SOON: Duration = Duration::from_secs(5);
@@ -105,8 +105,13 @@ async fn rounds(
 ) -> Result<Option<Duration>, ReconcileError> {
     // The object comes from a cache. Once a write was made on it, or it was read directly, it is known to be the newest.
     let mut fresh = false;
+    // A build is given up by what the API server says of it now, and not by what the watches have told so far.
+    let mut read = false;
     for _ in 0..ROUNDS {
-        let mut observed = observe(context, image).await?;
+        let mut observed = Box::pin(observe(context, image)).await?;
+        if read {
+            observed = context.reader.anew(observed, Timestamp::now()).await?;
+        }
         let mut decision = decide(&observed, &context.platform, Timestamp::now(), random::draw());
         if let Some(lane) = decision.wants {
             match context
@@ -130,6 +135,7 @@ async fn rounds(
                 Some(newest) => (image, fresh, whole) = (newest, true, true),
                 None => return Ok(None),
             },
+            Next::Write(status) if !read && gives_up(&observed, &status) => (image, read) = (observed.image, true),
             Next::Write(status) => match context.writer.status(&observed.image, &status).await {
                 Ok(written) => {
                     context.metrics.written(observed.image.status.as_ref(), &status);
@@ -215,20 +221,19 @@ async fn observe(context: &Context, image: RobotImage) -> Result<Observed, Recon
     Ok(context.reader.gather(image, jobs, pods, known, Timestamp::now()).await?)
 }
 
-/// What is known of the source, asked for when it is due. A slow server is not waited for: its answer wakes the object.
+/// What is known of the source, asked for when it is due. A slow server is not waited for, nor any in a poll, which would keep
+/// others from their turn: the answer wakes the object.
 async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKnowledge {
     let namespace = image.namespace().unwrap_or_default();
     let settings = Settings::of(&image.spec, &namespace, &context.platform);
     let key = settings
         .as_ref()
         .filter(|settings| settings.finder == Finder::Operator)
-        .map(|settings| LookupKey {
-            question: Question {
-                url: settings.git.url.clone(),
-                branch: settings.reference().and_then(|reference| reference.branch.clone()),
-                tag: settings.reference().and_then(|reference| reference.tag.clone()),
-            },
-            secret: settings.git_secret().map(|secret| (namespace.clone(), secret.to_owned())),
+        .and_then(|settings| {
+            Some(LookupKey {
+                question: settings.source.question()?,
+                secret: settings.source.secret().map(|secret| (namespace.clone(), secret.to_owned())),
+            })
         });
     let known = context.memory.source(uid, key.as_ref());
     let (Some(settings), Some(key)) = (settings, key) else {
@@ -262,7 +267,8 @@ async fn knowledge(context: &Context, image: &RobotImage, uid: &str) -> SourceKn
         };
         memory.answered(&owner, &asked, answer);
     });
-    if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
+    let polls = !wished && image.status.as_ref().and_then(|status| status.observed_generation) == image.metadata.generation;
+    if polls || tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
         tokio::spawn(async move {
             // However the look-up ends, the object is looked at; the receiver lives as long as the process.
             let _ = task.await;

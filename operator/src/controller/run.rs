@@ -15,7 +15,8 @@ use robotimage_crds::api::RobotImage;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::asker::ClusterAsker;
+use super::again::again;
+use super::asker::{ClusterAsker, Servers};
 use super::index::Index;
 use super::kept::Kept;
 use super::objects::{Name, Objects};
@@ -30,7 +31,7 @@ use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::observe::{JobView, PodView, Reader};
 use crate::registry::{Registries, RegistryInspector};
-use crate::source::{GitClient, Pool};
+use crate::source::{GitClient, HttpClient, Pool};
 use crate::watchdog::Watchdog;
 
 /// Objects of one answer to a list: as many as are in memory whole at the same time.
@@ -84,9 +85,13 @@ impl Controller {
         stop: &watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), RunError> {
         let metrics = Arc::new(Metrics::default());
-        let git = GitClient::new(Arc::clone(platform))?;
         let hosts = Arc::new(Hosts::new(platform.config.lookups_per_host.into()));
         let inspector = RegistryInspector::new(platform)?;
+        let servers = Servers {
+            git: GitClient::new(Arc::clone(platform))?,
+            http: HttpClient::new(Arc::clone(platform))?,
+            registries: inspector.clone(),
+        };
         let registries = Registries::new(Arc::new(inspector), Arc::clone(&hosts));
         let slots = Arc::new(Slots::new(platform.config.build_slots));
         let (all_listed, listed) = watch::channel(0);
@@ -100,7 +105,7 @@ impl Controller {
         for namespace in namespaces {
             let asker = ClusterAsker {
                 client: client.clone(),
-                git: git.clone(),
+                servers: servers.clone(),
                 metrics: Arc::clone(&metrics),
             };
             let (wake, woken) = mpsc::unbounded_channel();
@@ -237,7 +242,7 @@ async fn run_scope(
     let config = watcher::Config::default().timeout(timeout).page_size(PAGE);
     let work = Work {
         images: Arc::clone(&images),
-        events: watcher(image_api, config).default_backoff().boxed(),
+        events: watcher(image_api, config).backoff(again()).boxed(),
         woken,
         listed,
         leadership: context.leadership.clone(),

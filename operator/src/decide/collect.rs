@@ -16,7 +16,7 @@ use super::retry::Plan;
 use super::start::is_forced;
 use super::verdict::{Failed, Verdict};
 use super::{history, looping, memory};
-use crate::observe::{JobView, Revision};
+use crate::observe::{JobView, Revision, is_id};
 use crate::text;
 
 /// Most bytes of what the status tells of the environment cache.
@@ -121,11 +121,11 @@ pub(super) fn believed(plan: Option<&BuildPlan>, fetched: &Fetched) -> Option<Re
 
 /// Whether fetch's facts can be true.
 fn seen(plan: Option<&BuildPlan>, fetched: &Fetched) -> Result<(), &'static str> {
-    if fetched.commit.len() != 40 || !fetched.commit.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Err("fetch reported something that is no commit");
+    if !is_id(&fetched.commit) {
+        return Err("fetch reported something that is no revision");
     }
-    match plan.map(|plan| &plan.source.git.want) {
-        Some(Want::Commit { id, .. }) if *id != fetched.commit => Err("fetch reported another commit than it was told"),
+    match plan.map(|plan| &plan.source.want) {
+        Some(Want::Commit { id, .. }) if *id != fetched.commit => Err("fetch reported another revision than it was told"),
         _ => Ok(()),
     }
 }
@@ -137,7 +137,7 @@ fn is_digest(text: &str) -> bool {
 
 /// The revision by the operator's name for it, or by fetch's where fetch resolved it.
 fn revision_of(plan: Option<&BuildPlan>, fetched: &Fetched) -> Revision {
-    let reference = match plan.map(|plan| &plan.source.git.want) {
+    let reference = match plan.map(|plan| &plan.source.want) {
         Some(Want::Commit { reference, .. }) => reference.clone(),
         _ => Some(text::line(&fetched.reference, 255))
             .filter(|name| !name.is_empty())
@@ -334,6 +334,7 @@ fn of_source(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::GitAuthFailed
+            | Reason::SourceAuthFailed
             | Reason::GitRevisionNotFound
             | Reason::GitHostKeyUnknown
             | Reason::SourceNotFound

@@ -3,19 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use robotimage_crds::api::{BaseUpdate, Compression, GitRef, GitSource, Platform as ImagePlatform, RobotImageSpec, Supersede};
-use robotimage_crds::build::PlanRcc;
+use robotimage_crds::api::{
+    BaseUpdate, Compression, GitRef, GitSource, HttpSource, LocalRef, OciSource, Platform as ImagePlatform, RobotImageSpec, Source,
+    Supersede,
+};
+use robotimage_crds::build::{PlanFrom, PlanIgnore, PlanRcc};
 use robotimage_crds::duration;
+use robotimage_registry::{Reference, Requirement};
 
 use super::cron::Cron;
 use crate::config::{Platform, PollingMode};
+use crate::observe::Revision;
 use crate::quantity::larger;
+use crate::source::{GitQuestion, Question};
 
 /// Polling interval of a resource that names none.
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(5);
 /// Retries after failures of the infrastructure, and at most.
 const DEFAULT_RETRIES: u32 = 3;
 const MOST_RETRIES: u32 = 10;
+/// Name that stands for a commit given by its id.
+const PINNED: &str = "commit";
 /// Ended builds of each kind to keep, and at most.
 const DEFAULT_HISTORY: u32 = 5;
 const MOST_HISTORY: u32 = 10;
@@ -37,9 +45,11 @@ pub struct Settings {
     pub refused: Option<String>,
     /// Whether the operator asks registries at all.
     pub polls_registries: bool,
-    /// The repository.
-    pub git: GitSource,
-    /// Who finds out the commit.
+    /// The source.
+    pub source: SourceKind,
+    /// Files of it that are left out.
+    pub ignore: PlanIgnore,
+    /// Who finds out the revision.
     pub finder: Finder,
     /// Folder of the source; empty for its root.
     pub path: String,
@@ -104,11 +114,111 @@ pub struct ImageSettings {
     pub compatibility: u32,
 }
 
-/// Who finds out which commit is meant.
+/// The one kind of source that is set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A git repository.
+    Git(GitSource),
+    /// An archive behind a URL.
+    Http(HttpSource),
+    /// An artifact in a registry.
+    Oci(OciSource),
+    /// A ConfigMap, by its name.
+    ConfigMap(String),
+}
+
+impl SourceKind {
+    /// The first kind that is set; the schema lets only one be.
+    fn of(source: &Source) -> Option<Self> {
+        let git = source.git.clone().map(Self::Git);
+        let http = || source.http.clone().map(Self::Http);
+        let oci = || source.oci.clone().map(Self::Oci);
+        let config_map = || source.config_map.as_ref().map(|target| Self::ConfigMap(target.name.clone()));
+        git.or_else(http).or_else(oci).or_else(config_map)
+    }
+
+    /// Its Secret.
+    pub fn secret(&self) -> Option<&str> {
+        let reference: Option<&LocalRef> = match self {
+            Self::Git(git) => git.secret_ref.as_ref(),
+            Self::Http(http) => http.secret_ref.as_ref(),
+            Self::Oci(oci) => oci.secret_ref.as_ref(),
+            Self::ConfigMap(_) => None,
+        };
+        reference.map(|secret| secret.name.as_str())
+    }
+
+    /// What is wrong with it beyond what the schema can see.
+    fn refused(&self) -> Option<String> {
+        match self {
+            Self::Git(git) => {
+                let versions = git.reference.as_ref()?.semver.as_deref()?;
+                let error = Requirement::parse(versions).err()?;
+                Some(format!("spec.source.git.ref.semver {error}"))
+            }
+            Self::Oci(oci) => match Reference::parse(&oci.image) {
+                Ok(reference) if reference.digest().is_none() || self.pinned().is_some() => None,
+                Ok(_) => Some("spec.source.oci.image has a digest that is no SHA-256; name it by its sha256 digest or by a tag".to_owned()),
+                Err(error) => Some(format!("spec.source.oci.image: {error}")),
+            },
+            Self::Http(_) | Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// What the operator asks of it; `None` where only a build pod can look.
+    pub fn question(&self) -> Option<Question> {
+        match self {
+            Self::Git(git) => {
+                let reference = git.reference.clone().unwrap_or_default();
+                Some(Question::Git(GitQuestion {
+                    url: git.url.clone(),
+                    branch: reference.branch,
+                    tag: reference.tag,
+                    semver: reference.semver,
+                }))
+            }
+            Self::Http(http) => Some(Question::Http { url: http.url.clone() }),
+            Self::Oci(oci) => Some(Question::Oci { image: oci.image.clone() }),
+            Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// What the plan says of it.
+    pub fn plan(&self) -> PlanFrom {
+        match self {
+            Self::Git(git) => PlanFrom::Git { url: git.url.clone() },
+            Self::Http(http) => PlanFrom::Http {
+                url: http.url.clone(),
+                sha256: http.sha256.clone(),
+            },
+            Self::Oci(oci) => PlanFrom::Oci { image: oci.image.clone() },
+            Self::ConfigMap(name) => PlanFrom::ConfigMap { name: name.clone() },
+        }
+    }
+
+    /// The revision that the spec itself names.
+    fn pinned(&self) -> Option<Revision> {
+        let (reference, commit) = match self {
+            Self::Git(git) => (PINNED, git.reference.as_ref()?.commit.clone()?),
+            Self::Http(http) => ("archive", http.sha256.clone()?),
+            Self::Oci(oci) => {
+                let reference = Reference::parse(&oci.image).ok()?;
+                ("digest", reference.digest()?.to_string().strip_prefix("sha256:")?.to_owned())
+            }
+            Self::ConfigMap(_) => return None,
+        };
+        Some(Revision {
+            reference: reference.to_owned(),
+            commit,
+        })
+    }
+}
+
+/// Who finds out which revision is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finder {
     /// Nobody needs to: the spec names it.
-    Pinned(String),
+    Pinned(Revision),
     /// The operator asks the server.
     Operator,
     /// The fetch step does, with credentials that the operator does not read; looks again after `poll`, if at all.
@@ -121,7 +231,8 @@ pub enum Finder {
 impl Settings {
     /// Reads a spec. `None` when it names no source that this version knows.
     pub fn of(spec: &RobotImageSpec, namespace: &str, platform: &Platform) -> Option<Self> {
-        let git = spec.source.git.clone()?;
+        let source = SourceKind::of(&spec.source)?;
+        let ignore = spec.source.ignore.clone().unwrap_or_default();
         let build = spec.build.clone().unwrap_or_default();
         let resources = build.resources.unwrap_or_default();
         let (requests, limits) = resources_of(
@@ -136,6 +247,7 @@ impl Settings {
         let keep = |wish: Option<u32>| wish.unwrap_or(DEFAULT_HISTORY).clamp(1, MOST_HISTORY) as usize;
         let schedule = spec.environment.as_ref().and_then(|environment| environment.refresh.as_deref());
         let (refresh, refused) = schedule.map_or((None, None), refresh_of);
+        let refused = refused.or_else(|| source.refused());
         Some(Self {
             suspended: spec.suspend.unwrap_or(false),
             interval,
@@ -144,8 +256,12 @@ impl Settings {
             refresh,
             refused,
             polls_registries: platform.config.registry_polling.enabled,
-            finder: finder(&git, namespace, interval, platform),
-            git,
+            finder: finder(&source, namespace, interval, platform),
+            source,
+            ignore: PlanIgnore {
+                patterns: ignore.patterns.unwrap_or_default(),
+                from_robot: ignore.from_robot.unwrap_or(false),
+            },
             path: spec.source.path.clone().unwrap_or_default(),
             robot_file: robot.file.unwrap_or_else(|| "robot.yaml".to_owned()),
             task: robot.task,
@@ -165,9 +281,12 @@ impl Settings {
         })
     }
 
-    /// The reference, as the spec has it.
+    /// The reference of a git repository, as the spec has it.
     pub fn reference(&self) -> Option<&GitRef> {
-        self.git.reference.as_ref()
+        match &self.source {
+            SourceKind::Git(git) => git.reference.as_ref(),
+            SourceKind::Http(_) | SourceKind::Oci(_) | SourceKind::ConfigMap(_) => None,
+        }
     }
 
     /// The base, when its digest is looked after: its reference can move, and is wanted to.
@@ -183,11 +302,6 @@ impl Settings {
             PlanRcc::Image(_) | PlanRcc::Http(_) => None,
         }
     }
-
-    /// Secret of the source.
-    pub fn git_secret(&self) -> Option<&str> {
-        self.git.secret_ref.as_ref().map(|secret| secret.name.as_str())
-    }
 }
 
 /// The schedule, or why it is none.
@@ -201,11 +315,17 @@ fn refresh_of(text: &str) -> (Option<Cron>, Option<String>) {
     }
 }
 
-fn finder(git: &GitSource, namespace: &str, interval: Duration, platform: &Platform) -> Finder {
-    if let Some(commit) = git.reference.as_ref().and_then(|reference| reference.commit.clone()) {
-        return Finder::Pinned(commit);
+fn finder(source: &SourceKind, namespace: &str, interval: Duration, platform: &Platform) -> Finder {
+    if let Some(revision) = source.pinned() {
+        return Finder::Pinned(revision);
     }
-    if git.secret_ref.is_none() || platform.reads_secrets_of(namespace) {
+    let asks = match source {
+        SourceKind::Git(_) | SourceKind::Http(_) => source.secret().is_none() || platform.reads_secrets_of(namespace),
+        SourceKind::Oci(_) => source.secret().is_none() && platform.config.registry_polling.enabled,
+        // The operator reads no ConfigMaps.
+        SourceKind::ConfigMap(_) => false,
+    };
+    if asks {
         return Finder::Operator;
     }
     let polling = &platform.config.source_polling;

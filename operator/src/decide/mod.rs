@@ -15,6 +15,7 @@ mod decision;
 mod defaults;
 mod failure;
 mod garbage;
+mod giving_up;
 mod history;
 mod looping;
 mod memory;
@@ -35,7 +36,8 @@ mod wishes;
 
 pub use cron::{Cron, CronError};
 pub use decision::decide;
-pub use defaults::{Finder, ImageSettings, Settings};
+pub use defaults::{Finder, ImageSettings, Settings, SourceKind};
+pub use giving_up::gives_up;
 pub(crate) use memory::resources;
 pub use outcome::{Action, Chance, Decision, Next, Note, NoteKind};
 pub use queue::{Lane, Limits, Waiter, next as next_in_queue};

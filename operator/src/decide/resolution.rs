@@ -10,9 +10,6 @@ use super::request_key::{request_key, stem};
 use crate::observe::{Answer, Checks, Revision, SourceKnowledge};
 use crate::source::SourceFailure;
 
-/// Name that stands for a commit given by its id.
-pub(super) const PINNED: &str = "commit";
-
 /// What is known of the revision.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Resolution {
@@ -27,7 +24,7 @@ pub(super) enum Resolution {
         /// The last look-up failed; this is what was known before.
         poll_failure: Option<SourceFailure>,
     },
-    /// The server was asked and there is no commit.
+    /// The server was asked and there is no revision.
     Failed(SourceFailure),
     /// Nobody has answered yet.
     Unknown,
@@ -50,13 +47,7 @@ pub(super) fn resolve(
         poll_failure,
     };
     match &settings.finder {
-        Finder::Pinned(commit) => {
-            let revision = Revision {
-                reference: PINNED.to_owned(),
-                commit: commit.clone(),
-            };
-            known(want_of(&revision), Some(revision), None)
-        }
+        Finder::Pinned(revision) => known(want_of(revision), Some(revision.clone()), None),
         Finder::Fetch { .. } => known(Want::Reference(settings.reference().cloned()), None, None),
         Finder::Operator => {
             let answer = knowledge

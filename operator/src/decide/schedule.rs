@@ -13,6 +13,8 @@ use super::wishes::Wishes;
 use crate::observe::{Check, Checks, ImageCheck, SourceKnowledge};
 use crate::registry::LookupFailure;
 
+/// Time after the first of look-ups that fail, however long the interval: an outage of seconds is no reason to wait for a day.
+const SOON: Duration = Duration::from_secs(30);
 /// Longest time between two look-ups that fail.
 const LONGEST: Duration = Duration::from_hours(1);
 /// An image that is said to be gone is asked for again after this.
@@ -68,7 +70,7 @@ pub fn next_look(image: &RobotImage, settings: &Settings, knowledge: &SourceKnow
         Some(answer) if is_outdated(image, answer, platform_hash) => Look::At(later(answer.at, AGAIN)),
         Some(answer) if answer.result.is_err() && answer.generation != generation => Look::At(now),
         Some(answer) => {
-            let interval = doubled(settings.interval, answer.failures, LONGEST.max(settings.interval));
+            let interval = unless_failed(settings.interval, answer.failures);
             let asked = answer
                 .result
                 .as_ref()
@@ -100,7 +102,7 @@ pub fn next_digest_look(image: &RobotImage, settings: &Settings, knowledge: &Sou
     let wait = match &check.failure {
         Some(LookupFailure::Refused { .. }) => REFUSED,
         failure => {
-            let interval = doubled(settings.base_interval, check.failures, LONGEST.max(settings.base_interval));
+            let interval = unless_failed(settings.base_interval, check.failures);
             let asked = failure.as_ref().and_then(LookupFailure::retry_after).unwrap_or_default();
             interval.max(asked.min(LONGEST))
         }
@@ -184,6 +186,14 @@ pub(super) fn believed(due: Timestamp, longest: Duration, now: Timestamp) -> Opt
 /// When the next of looks that come in this interval is due at the latest, as long as none fails.
 pub fn latest_look(interval: Duration, now: Timestamp) -> Timestamp {
     later(now, jittered(interval, 1.0))
+}
+
+/// The interval; after so many failures one that begins short and grows beyond it.
+fn unless_failed(interval: Duration, failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        None => interval,
+        Some(before) => doubled(interval.min(SOON), before, LONGEST.max(interval)),
+    }
 }
 
 /// 90 to 110 per cent.

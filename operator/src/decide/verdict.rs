@@ -127,7 +127,9 @@ pub(super) fn progress(observed: &Observed, build: &LatestBuild, queue_limit: Du
         );
         return failed(Failed::new(Reason::InternalError, message));
     }
-    if build.uid.as_ref().is_some_and(|uid| *uid != job.uid) {
+    // Another leader makes it anew that saw it gone before its UID stood in the status: its pod is told of this same build.
+    let same = job.plan.as_ref().is_some_and(|plan| plan.build_id == build.build_id);
+    if !same && build.uid.as_ref().is_some_and(|uid| *uid != job.uid) {
         return failed(Failed::unreadable("the build's Job was replaced by another of the same name"));
     }
     let pods: Vec<&PodView> = observed.pods.iter().filter(|pod| pod.owner == job.uid).collect();

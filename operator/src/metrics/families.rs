@@ -113,9 +113,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a look-up.
-    pub(crate) fn polled(&self, failed: Option<Reason>) {
+    pub(crate) fn polled(&self, kind: &str, failed: Option<Reason>) {
         self.polls
-            .with_label_values(&["git", failed.map_or("Resolved", Reason::as_str)])
+            .with_label_values(&[kind, failed.map_or("Resolved", Reason::as_str)])
             .inc();
     }
 

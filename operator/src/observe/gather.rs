@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client};
-use robotimage_crds::api::{BuildPhase, RobotImage};
+use robotimage_crds::api::{BuildPhase, LatestBuild, RobotImage};
 
 use super::{JobView, Known, Observed, PodView, Refusal, refusal_of_events};
 use crate::labels;
@@ -77,18 +77,12 @@ impl Reader {
         let build = image.status.as_ref().and_then(|status| status.latest_build.as_ref());
         if let Some(build) = build.filter(|build| matches!(build.phase, BuildPhase::Pending | BuildPhase::Running)) {
             if !jobs.iter().any(|job| job.name == build.job) {
-                (jobs, pods) = (
-                    self.jobs(&namespace, &image).await?,
-                    self.pods(&namespace, &image, &pods, now).await?,
-                );
-                if !jobs.iter().any(|job| job.name == build.job) {
-                    // Somebody else's does not carry our label.
-                    let api: Api<Job> = Api::namespaced(self.client.clone(), &namespace);
-                    jobs.extend(within("the build's Job", api.get_opt(&build.job)).await?.as_ref().map(JobView::of));
-                }
+                jobs = self.jobs(&namespace, &image, Some(&build.job)).await?;
+                // After the Jobs: what a Job made that was gone then is seen.
+                pods = self.pods(&namespace, &image, &pods, now).await?;
             }
             if let Some(job) = jobs.iter().find(|job| job.name == build.job) {
-                if is_doubtful(job, &pods, now) {
+                if is_doubtful(build, job, &pods, now) {
                     pods = self.pods(&namespace, &image, &pods, now).await?;
                 }
                 // It was taken in the end; what keeps it now is told by itself, or by events.
@@ -111,10 +105,33 @@ impl Reader {
         })
     }
 
-    async fn jobs(&self, namespace: &str, image: &RobotImage) -> Result<Vec<JobView>, GatherError> {
+    /// The same with what the API server says of Jobs and pods now.
+    pub async fn anew(&self, mut observed: Observed, now: Timestamp) -> Result<Observed, GatherError> {
+        let namespace = observed.image.metadata.namespace.clone().unwrap_or_default();
+        let build = observed.image.status.as_ref().and_then(|status| status.latest_build.as_ref());
+        let name = build.map(|build| build.job.as_str());
+        observed.jobs = self.jobs(&namespace, &observed.image, name).await?;
+        observed.pods = self.pods(&namespace, &observed.image, &observed.pods, now).await?;
+        observed.pods.sort_by_key(|pod| pod.created);
+        Ok(observed)
+    }
+
+    /// All that were made for the resource, and the one of this name, which may be somebody else's and lack our labels.
+    async fn jobs(&self, namespace: &str, image: &RobotImage, name: Option<&str>) -> Result<Vec<JobView>, GatherError> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), namespace);
-        let jobs = within("the Jobs of builds", api.list(&of(image))).await?;
-        Ok(jobs.items.iter().map(JobView::of).collect())
+        let params = of(image);
+        let named = async {
+            match name {
+                Some(name) => within("the build's Job", api.get_opt(name)).await,
+                None => Ok(None),
+            }
+        };
+        let (labelled, named) = tokio::try_join!(within("the Jobs of builds", api.list(&params)), named)?;
+        let mut jobs: Vec<JobView> = labelled.items.iter().map(JobView::of).collect();
+        if !jobs.iter().any(|job| Some(job.name.as_str()) == name) {
+            jobs.extend(named.as_ref().map(JobView::of));
+        }
+        Ok(jobs)
     }
 
     /// `before` is what was known of them.
@@ -138,13 +155,18 @@ impl Reader {
 }
 
 /// Whether what an index says of the pods of a live build's Job must be read anew, because a build may be given up for it: there
-/// is none, its node does not answer, or it has not started for long.
-pub(crate) fn is_doubtful(job: &JobView, pods: &[PodView], now: Timestamp) -> bool {
+/// is none, its node does not answer, or it has not started for long, by the pod's word or by the status, whose time may be
+/// another leader's.
+pub(crate) fn is_doubtful(build: &LatestBuild, job: &JobView, pods: &[PodView], now: Timestamp) -> bool {
+    let blocked = build
+        .blocked
+        .as_ref()
+        .is_some_and(|blocked| has_waited(Some(blocked.since.0), LONG, now));
     let mut own = pods.iter().filter(|pod| pod.owner == job.uid).peekable();
     if own.peek().is_none() {
-        return job.ended.is_some() || job.deleting || has_waited(job.created, PATIENCE, now);
+        return blocked || job.ended.is_some() || job.deleting || has_waited(job.created, PATIENCE, now);
     }
-    own.any(|pod| pod.lost(now) || !pod.started() && has_waited(pod.created, LONG, now))
+    own.any(|pod| pod.lost(now) || !pod.started() && (blocked || has_waited(pod.created, LONG, now)))
 }
 
 /// UID of what only its events explain (the Job, when it has no pod; its pod, when it does not start and does not say why), and

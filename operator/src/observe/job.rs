@@ -76,3 +76,36 @@ fn plan(job: &Job) -> Option<BuildPlan> {
     let variable = container.env.as_ref()?.iter().find(|variable| variable.name == PLAN_VARIABLE)?;
     serde_json::from_str(variable.value.as_deref()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use robotimage_crds::build::{PlanFrom, Want};
+
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    /// What a Job of this version's predecessor carries. It is not to be written anew: such Jobs run while the operator is
+    /// exchanged.
+    const BEFORE: &str = include_str!("../../golden/plan-before.json");
+
+    fn job_with(plan: &str) -> Job {
+        let container = json!({"name": "publish", "env": [{"name": PLAN_VARIABLE, "value": plan}]});
+        from_value(json!({"spec": {"template": {"spec": {"containers": [container]}}}})).unwrap()
+    }
+
+    #[test]
+    fn the_plan_of_the_version_before_is_read() {
+        let plan = JobView::of(&job_with(BEFORE)).plan.unwrap();
+        let from = PlanFrom::Git {
+            url: "https://git.example.com/rpa/invoices.git".to_owned(),
+        };
+        assert_eq!(plan.source.from, from);
+        assert!(matches!(&plan.source.want, Want::Commit { reference, .. } if reference == "main"));
+        assert_eq!((plan.number, plan.attempt), (3, 2));
+        // Read again from what this version writes, it is the same.
+        let written = serde_json::to_string(&plan).unwrap();
+        assert_ne!(written.trim(), BEFORE.trim());
+        assert_eq!(JobView::of(&job_with(&written)).plan, Some(plan));
+    }
+}

@@ -19,6 +19,7 @@ pub use gather::{GatherError, Reader};
 pub use job::JobView;
 pub use pod::{ContainerState, ContainerView, PodView, Refusal};
 pub use registry::{Check, Checks, ImageCheck};
+pub(crate) use source::is_id;
 pub use source::{Answer, Revision, SourceKnowledge};
 
 use robotimage_crds::api::RobotImage;

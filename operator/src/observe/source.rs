@@ -6,12 +6,13 @@ use jiff::Timestamp;
 
 use crate::source::SourceFailure;
 
-/// A commit, and the name by which it was found.
+/// A commit or a hash, and the name by which it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// Branch, tag, `HEAD`, or `commit` for one given by its id.
+    /// Branch, tag, `HEAD`, or `commit` for one given by its id. Of other sources a tag, or what was hashed: `archive` its bytes,
+    /// `etag` and `modified` the server's words for them, `digest` for an artifact given by it, the name of a ConfigMap.
     pub reference: String,
-    /// 40 hexadecimal digits.
+    /// 40 hexadecimal digits of a commit, or 64 of a SHA-256.
     pub commit: String,
 }
 
@@ -21,9 +22,9 @@ const SHORT_REFERENCE: usize = 40;
 impl Revision {
     /// Reads what [`fmt::Display`] writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let (reference, commit) = text.rsplit_once("@sha1:")?;
-        let hexadecimal = commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit());
-        (hexadecimal && !reference.is_empty()).then(|| Self {
+        let (reference, id) = text.rsplit_once('@')?;
+        let (algorithm, commit) = id.split_once(':')?;
+        (is_id(commit) && algorithm == algorithm_of(commit) && !reference.is_empty()).then(|| Self {
             reference: reference.to_owned(),
             commit: commit.to_owned(),
         })
@@ -39,8 +40,18 @@ impl Revision {
 
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@sha1:{}", self.reference, self.commit)
+        write!(f, "{}@{}:{}", self.reference, algorithm_of(&self.commit), self.commit)
     }
+}
+
+/// Whether it can be the id of a revision: 40 hexadecimal digits, or 64.
+pub(crate) fn is_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The lengths of the two hashes differ.
+fn algorithm_of(id: &str) -> &'static str {
+    if id.len() == 64 { "sha256" } else { "sha1" }
 }
 
 /// What one look-up said.
@@ -89,12 +100,19 @@ mod tests {
             };
             assert_eq!(Revision::parse(&revision.to_string()), Some(revision.clone()));
             assert_eq!(revision.short(), format!("{reference}@4be1c2d"));
+            let hashed = Revision {
+                commit: "4be1c2d0".repeat(8),
+                ..revision
+            };
+            assert_eq!(hashed.to_string(), format!("{reference}@sha256:{}", hashed.commit));
+            assert_eq!(Revision::parse(&hashed.to_string()), Some(hashed));
         }
         for text in [
             "",
             "main",
             "@sha1:4be1c2d0aa11bb22cc33dd44ee55ff6677889900",
             "main@sha1:4be1",
+            "main@sha256:4be1c2d0aa11bb22cc33dd44ee55ff6677889900",
             "main@sha1:zzz1c2d0aa11bb22cc33dd44ee55ff6677889900",
         ] {
             assert_eq!(Revision::parse(text), None, "{text}");

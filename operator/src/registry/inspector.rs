@@ -63,6 +63,20 @@ impl RegistryInspector {
         })
     }
 
+    /// The tag of an artifact, and the hexadecimal digits of the digest that it has now. Mirrors are not asked: their tags may be
+    /// old ones, and an artifact is small.
+    pub async fn tag(&self, reference: &str) -> Result<(String, String), LookupFailure> {
+        within(reference, async |parsed| {
+            let digest = match self.client.head_manifest(parsed).await? {
+                Some(digest) => digest,
+                // Not there, or a registry that knows no HEAD: a GET tells.
+                None => self.client.without_mirrors().manifest(parsed).await?.digest,
+            };
+            Ok((parsed.tag().unwrap_or("latest").to_owned(), digest.digest().to_owned()))
+        })
+        .await
+    }
+
     async fn look_up(&self, reference: &Reference, before: Option<Found>) -> Result<Found, Error> {
         // A build reads from the mirrors first, so what they have is what counts. Else a HEAD is enough, which registries
         // that count pulls do not count.

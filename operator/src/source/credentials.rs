@@ -97,6 +97,11 @@ impl GitCredentials {
         ))
     }
 
+    /// Whether it names its hosts: without names it is for the host of the source's address alone.
+    pub(super) fn names_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
     /// Value of the header Authorization.
     pub(super) fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()

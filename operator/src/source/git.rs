@@ -1,24 +1,21 @@
 //! One look-up over smart HTTP: what the reference means, by at most two requests.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
 use robotimage_crds::api::GitRef;
 use robotimage_crds::reason::Reason;
-use robotimage_registry::{HttpClients, HttpError};
+use robotimage_registry::{HttpClients, HttpError, Requirement};
 use url::Url;
 
+use super::exchange::{DEADLINE, authority, body, check, clients, reaching, send};
 use super::ls_refs::{Advertisement, AnswerError, Wanted, advertisement};
 use super::{GitCredentials, SourceFailure};
 use crate::config::Platform;
 use crate::observe::Revision;
 
-/// Time for a whole look-up.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of all its answers.
 const MOST_BYTES: usize = 1024 * 1024;
 /// Redirects on the same host, such as to the same address with `.git`.
@@ -27,13 +24,15 @@ const ADVERTISEMENT: &str = "/info/refs?service=git-upload-pack";
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct GitQuestion {
     /// Address of the repository.
     pub url: String,
     /// A branch.
     pub branch: Option<String>,
-    /// A tag; without either the default branch is meant.
+    /// A tag.
     pub tag: Option<String>,
+    /// The highest version of these; without any of the three the default branch is meant.
+    pub semver: Option<String>,
 }
 
 /// Asks git servers. Cheap to clone.
@@ -45,7 +44,7 @@ pub struct GitClient {
 
 /// The client cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the client for git servers cannot be made: {0}")]
+#[error("the client for the servers of sources cannot be made: {0}")]
 pub struct SetupError(#[from] HttpError);
 
 impl GitClient {
@@ -56,7 +55,7 @@ impl GitClient {
     }
 
     /// Asks, within ten seconds. `credentials` come with the name of their Secret.
-    pub async fn ask(&self, question: &Question, credentials: Option<(&str, &GitCredentials)>) -> Result<Revision, SourceFailure> {
+    pub async fn ask(&self, question: &GitQuestion, credentials: Option<(&str, &GitCredentials)>) -> Result<Revision, SourceFailure> {
         let host = Url::parse(&question.url)
             .ok()
             .and_then(|url| url.host_str().map(str::to_owned))
@@ -71,12 +70,19 @@ impl GitClient {
             })
     }
 
-    async fn look_up(&self, question: &Question, credentials: Option<(&str, &GitCredentials)>) -> Result<Revision, SourceFailure> {
-        let wanted = Wanted::of(Some(&GitRef {
-            branch: question.branch.clone(),
-            tag: question.tag.clone(),
-            commit: None,
-        }));
+    async fn look_up(&self, question: &GitQuestion, credentials: Option<(&str, &GitCredentials)>) -> Result<Revision, SourceFailure> {
+        let wanted = match &question.semver {
+            Some(versions) => {
+                let requirement = Requirement::parse(versions)
+                    .map_err(|error| SourceFailure::new(Reason::SourceRejected, format!("spec.source.git.ref.semver {error}")))?;
+                Wanted::highest(requirement)
+            }
+            None => Wanted::of(Some(&GitRef {
+                branch: question.branch.clone(),
+                tag: question.tag.clone(),
+                ..GitRef::default()
+            })),
+        };
         let url = Url::parse(&question.url)
             .map_err(|error| SourceFailure::new(Reason::SourceRejected, format!("spec.source.git.url is no address: {error}")))?;
         let clients = match credentials.and_then(|(_, credentials)| credentials.ca()) {
@@ -97,6 +103,7 @@ impl GitClient {
             Advertisement::Version2 => {
                 let request = reaching(clients, &url)?
                     .post(format!("{}/git-upload-pack", base(&url)))
+                    .header("Git-Protocol", "version=2")
                     .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
                     .header(ACCEPT, "application/x-git-upload-pack-result")
                     .body(wanted.request());
@@ -116,12 +123,13 @@ impl GitClient {
         credentials: Option<(&str, &GitCredentials)>,
     ) -> Result<(Url, Response), SourceFailure> {
         for _ in 0..=REDIRECTS {
-            self.check(&url)?;
+            check(&self.platform, &url)?;
             if let Some((name, credentials)) = credentials {
                 credentials.check_host(name, &url, self.platform.config.require_secret_hosts)?;
             }
             let request = reaching(clients, &url)?
                 .get(format!("{}{ADVERTISEMENT}", base(&url)))
+                .header("Git-Protocol", "version=2")
                 .header(ACCEPT, "application/x-git-upload-pack-advertisement");
             let answer = send(request, &url, credentials).await?;
             if answer.status().is_redirection() {
@@ -136,74 +144,6 @@ impl GitClient {
             format!("{} redirects more than {REDIRECTS} times", authority(&url)),
         ))
     }
-
-    /// Whether this address may be spoken to in its scheme.
-    fn check(&self, url: &Url) -> Result<(), SourceFailure> {
-        let refuse = |message: String| Err(SourceFailure::new(Reason::NotAllowed, message));
-        let host = url.host_str().unwrap_or_default();
-        if !url.username().is_empty() || url.password().is_some() {
-            return refuse("user and password do not belong into spec.source.git.url; put them into a Secret".to_owned());
-        }
-        let port = url.port_or_known_default().unwrap_or_default();
-        if url.scheme() != "https" && !(url.scheme() == "http" && self.platform.plain_http_allowed(host, port)) {
-            return refuse(format!(
-                "{} may only be spoken to by https; a platform administrator can list it under plainHttp",
-                authority(url)
-            ));
-        }
-        self.platform.policy.check_url(url).or_else(|denied| refuse(denied.to_string()))
-    }
-}
-
-/// Clients that trust the platform's bundle, and a further one.
-fn clients(platform: &Platform, own: Option<&[u8]>) -> Result<HttpClients, HttpError> {
-    let of_platform = platform.ca_bundle.as_bytes();
-    let bundles = Some(of_platform).filter(|bundle| !bundle.trim_ascii().is_empty());
-    let resolver = Arc::new(platform.policy.resolver());
-    HttpClients::new(bundles.into_iter().chain(own), move || {
-        reqwest::Client::builder()
-            .user_agent(concat!("robotimage/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(DEADLINE)
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::clone(&resolver))
-    })
-}
-
-fn reaching<'a>(clients: &'a HttpClients, url: &Url) -> Result<&'a reqwest::Client, SourceFailure> {
-    let fail = |error: HttpError| SourceFailure::new(Reason::InternalError, format!("no HTTP client: {error}"));
-    clients.reaching(url).map_err(fail)
-}
-
-async fn send(request: RequestBuilder, url: &Url, credentials: Option<(&str, &GitCredentials)>) -> Result<Response, SourceFailure> {
-    let mut request = request.header("Git-Protocol", "version=2");
-    if let Some(authorization) = credentials.and_then(|(_, credentials)| credentials.authorization()) {
-        let mut value = HeaderValue::from_str(authorization)
-            .map_err(|_| SourceFailure::new(Reason::SecretMissing, "the git Secret holds something that no header can carry"))?;
-        value.set_sensitive(true);
-        request = request.header(AUTHORIZATION, value);
-    }
-    request.send().await.map_err(|error| of_exchange(&error.without_url(), url))
-}
-
-/// The whole body, within what is left of the budget.
-async fn body(answer: Response, url: &Url, budget: &mut usize) -> Result<Vec<u8>, SourceFailure> {
-    let mut bytes = Vec::new();
-    let mut stream = answer.bytes_stream();
-    while let Some(part) = stream.next().await {
-        let part = part.map_err(|error| of_exchange(&error.without_url(), url))?;
-        *budget = budget.checked_sub(part.len()).ok_or_else(|| {
-            SourceFailure::new(
-                Reason::SourceRejected,
-                format!(
-                    "{} answers with more than {} KiB about its references",
-                    authority(url),
-                    MOST_BYTES / 1024
-                ),
-            )
-        })?;
-        bytes.extend_from_slice(&part);
-    }
-    Ok(bytes)
 }
 
 /// The repository's address behind a redirect: the same host, never down to plain http.
@@ -289,78 +229,8 @@ fn told(error: &AnswerError, wanted: &Wanted, url: &Url) -> SourceFailure {
     }
 }
 
-/// What a failed exchange means.
-fn of_exchange(error: &reqwest::Error, url: &Url) -> SourceFailure {
-    let host = authority(url);
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        if let Some(denied) = find::<robotimage_registry::AddressDenied>(current) {
-            return SourceFailure::new(Reason::NotAllowed, denied.to_string());
-        }
-        if let Some(tls) = find::<rustls::Error>(current) {
-            return match tls {
-                rustls::Error::InvalidCertificate(_) => SourceFailure::new(
-                    Reason::CertificateUntrusted,
-                    format!(
-                        "the certificate of {host} is not trusted: {tls}; add its authority to the platform's CA bundle, or as ca.crt to the git Secret"
-                    ),
-                ),
-                _ => SourceFailure::new(Reason::SourceUnreachable, format!("no TLS connection to {host}: {tls}")),
-            };
-        }
-        next = current.source();
-    }
-    let text = chain(error);
-    let lower = text.to_lowercase();
-    if error.is_timeout() {
-        SourceFailure::new(Reason::SourceUnreachable, format!("{host} does not answer in time"))
-    } else if lower.contains("name or service not known") || lower.contains("no address associated") {
-        SourceFailure::new(
-            Reason::SourceNotFound,
-            format!("there is no host {host}; check the spelling of spec.source.git.url"),
-        )
-    } else if lower.contains("lookup") || lower.contains("dns error") {
-        SourceFailure::new(
-            Reason::SourceUnreachable,
-            format!("the name {host} cannot be looked up at the moment"),
-        )
-    } else if lower.contains("proxy") || lower.contains("tunnel") {
-        SourceFailure::new(Reason::ProxyFailed, format!("the proxy does not lead to {host}: {text}"))
-    } else {
-        SourceFailure::new(Reason::SourceUnreachable, format!("{host} cannot be reached: {text}"))
-    }
-}
-
-/// Looks into an error, and into the error that an I/O error wraps, which `source` skips.
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    error.downcast_ref::<T>().or_else(|| {
-        let inner: &(dyn Error + 'static) = error.downcast_ref::<std::io::Error>()?.get_ref()?;
-        find::<T>(inner)
-    })
-}
-
-/// The chain of an error in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(current) = next {
-        let part = current.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        next = current.source();
-    }
-    crate::text::line(&text, 200)
-}
-
 fn base(url: &Url) -> &str {
     url.as_str().trim_end_matches('/')
-}
-
-/// `host`, or `host:port` when the port is not the scheme's.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[cfg(test)]

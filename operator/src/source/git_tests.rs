@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use robotimage_crds::reason::Reason;
 
-use super::{GitClient, GitCredentials, Question, SourceFailure};
+use super::{GitClient, GitCredentials, GitQuestion, SourceFailure};
 use crate::config::Platform;
 use crate::observe::Revision;
 
@@ -91,11 +91,12 @@ fn open() -> GitClient {
     client("plainHttp: [127.0.0.1, localhost]\naddressPolicy: {allow: [127.0.0.0/8, '::1']}\n")
 }
 
-fn question(url: String, branch: &str) -> Question {
-    Question {
+fn question(url: String, branch: &str) -> GitQuestion {
+    GitQuestion {
         url,
         branch: Some(branch.to_owned()),
         tag: None,
+        semver: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! answer that lists everything at once.
 
 use robotimage_crds::api::GitRef;
+use robotimage_registry::Requirement;
 
 use super::pkt_line::{Packet, PacketError, Packets, line};
 use crate::observe::Revision;
@@ -32,39 +33,55 @@ pub(crate) enum Advertisement {
     Listed(Vec<(String, String)>),
 }
 
-/// What is looked for: full names, in order of preference, and how people call it.
+/// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    name: String,
-    reference: String,
+pub(crate) enum Wanted {
+    /// One reference.
+    Named {
+        /// Its full name.
+        name: String,
+        /// How people call it.
+        reference: String,
+    },
+    /// The tag with the highest version that is wanted.
+    Highest(Requirement),
 }
+
+/// Where tags are.
+const TAGS: &str = "refs/tags/";
 
 impl Wanted {
     /// Of a branch, a tag or, without either, the default branch.
     pub(crate) fn of(reference: Option<&GitRef>) -> Self {
         let (branch, tag) = reference.map_or((None, None), |reference| (reference.branch.clone(), reference.tag.clone()));
         match (branch, tag) {
-            (Some(branch), _) => Self {
+            (Some(branch), _) => Self::Named {
                 name: format!("refs/heads/{branch}"),
                 reference: branch,
             },
-            (None, Some(tag)) => Self {
+            (None, Some(tag)) => Self::Named {
                 name: format!("refs/tags/{tag}"),
                 reference: tag,
             },
-            (None, None) => Self {
+            (None, None) => Self::Named {
                 name: "HEAD".to_owned(),
                 reference: "HEAD".to_owned(),
             },
         }
     }
 
+    /// The tag with the highest of these versions.
+    pub(crate) fn highest(requirement: Requirement) -> Self {
+        Self::Highest(requirement)
+    }
+
     /// For messages.
     pub(crate) fn describe(&self) -> String {
-        match self.name.strip_prefix("refs/") {
-            Some(name) if name.starts_with("heads/") => format!("branch {}", self.reference),
-            Some(_) => format!("tag {}", self.reference),
-            None => "default branch".to_owned(),
+        match self {
+            Self::Highest(requirement) => format!("tag with a version {requirement}"),
+            Self::Named { name, reference } if name.starts_with("refs/heads/") => format!("branch {reference}"),
+            Self::Named { name, reference } if name.starts_with(TAGS) => format!("tag {reference}"),
+            Self::Named { .. } => "default branch".to_owned(),
         }
     }
 
@@ -75,32 +92,37 @@ impl Wanted {
         line(&mut body, concat!("agent=robotimage/", env!("CARGO_PKG_VERSION")));
         body.extend_from_slice(b"0001");
         line(&mut body, "peel");
-        line(&mut body, &format!("ref-prefix {}", self.name));
+        let prefix = match self {
+            Self::Named { name, .. } => name.as_str(),
+            Self::Highest(_) => TAGS,
+        };
+        line(&mut body, &format!("ref-prefix {prefix}"));
         body.extend_from_slice(b"0000");
         body
     }
 
-    fn found(&self, commit: &str) -> Revision {
-        Revision {
-            reference: self.reference.clone(),
-            commit: commit.to_owned(),
-        }
-    }
-
     /// The commit, from the list of an older server. `name^{}` is what an annotated tag points to.
     pub(crate) fn find_in(&self, listed: &[(String, String)]) -> Result<Revision, AnswerError> {
-        let peeled = format!("{}^{{}}", self.name);
+        let (name, reference) = match self {
+            Self::Named { name, reference } => (name.clone(), reference.as_str()),
+            Self::Highest(requirement) => {
+                let tags = listed.iter().filter_map(|(name, _)| name.strip_prefix(TAGS));
+                let tag = requirement.highest(tags).ok_or(AnswerError::NotFound)?;
+                (format!("{TAGS}{tag}"), tag)
+            }
+        };
         let of = |name: &str| listed.iter().find(|(listed, _)| listed == name).map(|(_, id)| id.as_str());
-        of(&peeled)
-            .or_else(|| of(&self.name))
-            .map(|id| self.found(id))
-            .ok_or(AnswerError::NotFound)
+        let commit = of(&format!("{name}^{{}}")).or_else(|| of(&name)).ok_or(AnswerError::NotFound)?;
+        Ok(Revision {
+            reference: reference.to_owned(),
+            commit: commit.to_owned(),
+        })
     }
 
     /// The commit, from the answer to the second request: lines `<id> <name>[ peeled:<id>]…`.
     pub(crate) fn find_by_answer(&self, answer: &[u8]) -> Result<Revision, AnswerError> {
         let mut ended = false;
-        let mut found = None;
+        let mut listed = Vec::new();
         for packet in Packets::new(answer) {
             let Packet::Data(data) = packet? else {
                 ended = true;
@@ -118,16 +140,16 @@ impl Wanted {
             if id != "unborn" {
                 check_id(id)?;
             }
-            if name == self.name && id != "unborn" {
+            if id != "unborn" {
                 let peeled = words.find_map(|word| word.strip_prefix("peeled:")).unwrap_or(id);
                 check_id(peeled)?;
-                found = Some(peeled.to_owned());
+                listed.push((name.to_owned(), peeled.to_owned()));
             }
         }
         if !ended {
             return Err(AnswerError::Framing(PacketError::Truncated));
         }
-        found.map(|id| self.found(&id)).ok_or(AnswerError::NotFound)
+        self.find_in(&listed)
     }
 }
 
@@ -245,6 +267,27 @@ mod tests {
         let answer = packets(&[&format!("{A} HEAD symref-target:refs/heads/main"), "0000"]);
         assert_eq!(Wanted::of(None).find_by_answer(&answer).unwrap().reference, "HEAD");
         assert_eq!(branch("x").find_by_answer(b"0000"), Err(AnswerError::NotFound));
+    }
+
+    #[test]
+    fn the_highest_version_of_the_tags() {
+        let wanted = |text: &str| Wanted::highest(Requirement::parse(text).unwrap());
+        let answer = packets(&[
+            &format!("{B} refs/tags/v1.2.0 peeled:{A}"),
+            &format!("{B} refs/tags/v1.10.0"),
+            &format!("{A} refs/tags/v2.0.0-rc.1"),
+            &format!("{A} refs/tags/nightly"),
+            "0000",
+        ]);
+        let found = |text: &str| wanted(text).find_by_answer(&answer).map(|found| (found.reference, found.commit));
+        assert_eq!(found("^1"), Ok(("v1.10.0".to_owned(), B.to_owned())));
+        assert_eq!(found("~1.2"), Ok(("v1.2.0".to_owned(), A.to_owned())));
+        assert_eq!(found("2"), Err(AnswerError::NotFound));
+        let listed = [("refs/tags/v1.2.0", B), ("refs/tags/v1.2.0^{}", A)].map(|(name, id)| (name.to_owned(), id.to_owned()));
+        assert_eq!(wanted("1").find_in(&listed).unwrap().commit, A);
+        assert_eq!(wanted("1").describe(), "tag with a version ^1");
+        let request = wanted("1").request();
+        assert!(Packets::new(&request).any(|packet| packet == Ok(Packet::Data(b"ref-prefix refs/tags/"))));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use futures::future::{BoxFuture, FutureExt, Shared};
 use robotimage_crds::reason::Reason;
 use tokio::sync::Semaphore;
-use url::Url;
 
 use super::{Question, SourceFailure};
 use crate::hosts::Hosts;
@@ -25,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(2);
 /// What makes two look-ups the same: question and Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LookupKey {
-    /// Repository and reference.
+    /// What is asked.
     pub question: Question,
     /// Namespace and name of the Secret, when there is one.
     pub secret: Option<(String, String)>,
@@ -80,7 +79,7 @@ impl Pool {
         }
         let entry = entries.entry(key.clone()).or_insert_with(|| {
             let (slots, hosts) = (Arc::clone(&self.slots), Arc::clone(&self.hosts));
-            let (asking, host) = (self.asker.ask(key.clone()), host_of(&key.question.url));
+            let (asking, host) = (self.asker.ask(key.clone()), key.question.host());
             let task = tokio::spawn(async move {
                 // First the turn at the host: who waits for a slow one takes no slot from those who ask others.
                 let _turn = hosts.enter(&host).await;
@@ -114,15 +113,6 @@ impl Pool {
         });
         entry.answer.clone()
     }
-}
-
-/// `host[:port]` of an address; empty for what is none, which the look-up itself refuses.
-fn host_of(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else {
-        return String::new();
-    };
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[cfg(test)]
@@ -176,11 +166,7 @@ mod tests {
 
     fn key(url: &str) -> LookupKey {
         LookupKey {
-            question: Question {
-                url: url.to_owned(),
-                branch: None,
-                tag: None,
-            },
+            question: Question::Http { url: url.to_owned() },
             secret: None,
         }
     }

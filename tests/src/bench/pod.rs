@@ -146,11 +146,10 @@ impl Pod {
         let mut plan = json!({
             "version": 1, "buildId": BUILD_ID, "namespace": "bench", "name": "robot", "number": 1, "attempt": 1,
             "deadline": now + 3600,
-            "source": {"git": {
-                "url": self.repository.url(),
+            "source": {
+                "from": {"git": {"url": self.repository.url()}},
                 "want": {"commit": {"id": self.repository.id("main")?, "reference": "main"}},
-                "secret": false,
-            }},
+            },
             "robot": {"file": "robot.yaml"},
             "image": {
                 "repository": format!("{}/{repository}", self.registry), "tags": ["bench"], "pushSecret": false,

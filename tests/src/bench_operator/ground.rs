@@ -11,6 +11,7 @@ use kube::api::{Api, PostParams};
 use robotimage_crds::custom_resource_definition;
 use serde_json::{Value, json};
 
+use super::usage;
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::git::{GitOptions, GitRepo, GitServer};
@@ -106,6 +107,12 @@ impl Ground {
             _registry: registry,
             node,
         })
+    }
+
+    /// Seconds of processor time that API server and etcd have taken.
+    pub(super) fn servers(&self) -> Result<[f64; 2]> {
+        let of = |name| usage::processor(self.node.part(name)?.identity().pid);
+        Ok([of("kube-apiserver")?, of("etcd")?])
     }
 
     /// A repository with one branch, `main`.

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 
 /// Clients of a burst.
 const CLIENTS: usize = 50;
-/// Time between two resources of the other tenant.
-const OTHER: Duration = Duration::from_millis(100);
+/// Time between two resources of the other tenant: few enough that its half of what the servers can do is more than it asks for.
+const OTHER: Duration = Duration::from_secs(1);
 
 /// What was applied, and when.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ mod runner;
 mod usage;
 mod writes;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::audit;
 use crate::cache::{Cache, lock};
@@ -152,13 +152,9 @@ impl Bench {
         rows.extend([
             Row::new(format!("resident memory with {all} objects"), more, "MB", Goal::AtMost(60.0)),
             Row::new(format!("most memory while it listed {all} objects"), most, "MB", Goal::None),
-            Row::new(
-                format!("memory for one more object, {smaller} to {all}"),
-                slope,
-                "KB",
-                Goal::AtMost(4.0),
-            ),
-            Row::new(format!("memory for one more object, 0 to {all}"), whole, "KB", Goal::None),
+            Row::new(format!("memory for one more object, {smaller} to {all}"), slope, "KB", Goal::None),
+            // The goal is for this one: what the allocator keeps of the list makes the slope above as often negative.
+            Row::new(format!("memory for one more object, 0 to {all}"), whole, "KB", Goal::AtMost(4.0)),
             Row::new("time to settle after a restart", settled, "s", Goal::None),
             Row::new("processor time of that start", spent, "s", Goal::None),
             Row::new("API writes of that start", written, "", Goal::AtMost(0.0)),
@@ -219,12 +215,18 @@ impl Bench {
         let (client, log, count) = (&self.ground.client, self.ground.node.audit_log(), self.settings.burst);
         let (tenant, other) = (self.tenant("storm").await?, self.tenant("other").await?);
         let (mark, built) = (audit::mark(&log)?, operator.succeeded().await?);
-        let before = operator.processor()?;
+        let (before, servers) = (operator.processor()?, self.ground.servers()?);
+        let (machine, began) = (usage::machine()?, Instant::now());
         let mut burst = load::burst(client, &self.runner, &tenant, &other, count).await?;
         let spent = operator.processor()? - before;
+        let seconds = began.elapsed().as_secs_f64();
+        let shares = self.ground.servers()?.map(|now| now / seconds);
+        let (api_server, etcd) = (shares[0] - servers[0] / seconds, shares[1] - servers[1] / seconds);
+        let machine = (usage::machine()? - machine) / seconds;
         let all = real(count + burst.other.len());
         operator.built(built + all).await?;
         let life = operator.processor()? - before;
+        let served = self.ground.servers()?[0] - servers[0];
         let (memory, _) = operator.memory().await?;
         let entries = audit::read(&log, mark)?;
         let written = Writes::of(&entries, &self.ground.user, &tenant.namespace);
@@ -251,10 +253,14 @@ impl Bench {
             Goal::AtMost(1000.0),
         )?);
         rows.extend([
+            Row::new("processors until the last Job of the burst", spent / seconds, "cpu", Goal::None),
+            Row::new("the same of the API server", api_server, "cpu", Goal::None),
+            Row::new("the same of etcd", etcd, "cpu", Goal::None),
+            Row::new("the same of the whole machine", machine, "cpu", Goal::None),
             Row::new(
-                "processors until the last Job of the burst",
-                spent / burst.seconds,
-                "cpu",
+                "API server's processor time of a build's life in a burst",
+                served * 1000.0 / all,
+                "ms",
                 Goal::None,
             ),
             Row::new("processor time of a build's life in a burst", life * 1000.0 / all, "ms", Goal::None),

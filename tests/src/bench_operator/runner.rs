@@ -211,7 +211,7 @@ fn outcome(step: Step, plan: &BuildPlan, digest: &str) -> Outcome {
     let key = "0123456789abcdef".repeat(4);
     match step {
         Step::Fetch => {
-            let (commit, reference) = match &plan.source.git.want {
+            let (commit, reference) = match &plan.source.want {
                 Want::Commit { id, reference } => (id.clone(), reference.clone()),
                 Want::Reference(_) => (key[..40].to_owned(), "main".to_owned()),
             };

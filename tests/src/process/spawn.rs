@@ -3,6 +3,7 @@
 //! Invariant: nothing is inherited but `PATH` and `HOME`, so a bed does not depend on who starts it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
@@ -77,6 +78,13 @@ pub(crate) fn basics() -> Vec<(String, String)> {
         ("PATH".into(), format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")),
         ("HOME".into(), home),
     ]
+}
+
+/// Where a program is, by the `PATH` of [`basics`].
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = basics().into_iter().find_map(|(name, value)| (name == "PATH").then_some(value))?;
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+    places.find(|place| place.is_file())
 }
 
 type Request = (Command, mpsc::Sender<std::io::Result<Child>>);

@@ -79,3 +79,64 @@ async fn an_interrupted_build_leaves_nothing() {
     assert_eq!(built.document["environmentCached"], false);
     desk.assert_nothing_left("a build after interrupts");
 }
+
+/// A server that takes connections and never says a word.
+fn silent_server() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming().flatten() {
+            held.push(stream);
+        }
+    });
+    address
+}
+
+#[tokio::test]
+#[ignore = "needs root and the real parts: make test runs it"]
+async fn a_command_that_waits_for_a_server_ends_at_once_and_leaves_nothing() {
+    let desk = Desk::new().await;
+    let robot = desk.robot(
+        "good",
+        &[("robot.yaml", CONDA_ROBOT), ("conda.yaml", CONDA), ("say.py", "print('hello')\n")],
+    );
+    let robot = robot.display().to_string();
+    let address = silent_server();
+    let (image, url, zeros) = (format!("{address}/a:1"), format!("http://{address}/rcc"), "0".repeat(64));
+    let output = desk.laptop.home.join("Dockerfile").display().to_string();
+    let commands: [&[&str]; 4] = [
+        &["inspect", &image, "--packages"],
+        &["dockerfile", &robot, "--base-image", &image, "--output", &output],
+        &["build", &robot, "--rcc-url", &url, "--rcc-sha256", &zeros],
+        &["plan", &robot, "--tag", &image, "--rcc-url", &url, "--rcc-sha256", &zeros],
+    ];
+    for words in commands {
+        for signal in ["INT", "TERM"] {
+            let mut child = desk
+                .laptop
+                .command(words)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("a command");
+            // Long enough to have come to the server; if not, the signal comes earlier, which must be as good.
+            std::thread::sleep(Duration::from_millis(700));
+            let told = Instant::now();
+            robotimage_tests::process::run(
+                "kill",
+                std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]),
+            )
+            .expect("kill");
+            let status = child.wait().expect("an end");
+            let took = told.elapsed();
+            let what = format!("SIG{signal} to {words:?}: {status} after {took:?}");
+            println!("SIG{signal} to {}: {status} after {:.2} s", words[0], took.as_secs_f64());
+            assert_eq!(status.code(), Some(i32::from(Reason::Canceled.exit_code())), "{what}");
+            assert!(took < PATIENCE, "{what}");
+            desk.assert_nothing_left(&what);
+            assert!(!std::path::Path::new(&output).exists(), "{what}");
+        }
+    }
+}

@@ -89,6 +89,13 @@ fn refused() -> Vec<Case> {
         case("no repository", image(json!({"repository": null})), "spec.image.repository", "Required"),
         case("a source of no kind", source(json!({"git": null, "path": "a"})), "spec.source", "exactly one source must be set: git"),
         case("git without url", git(json!({"url": null})), "spec.source.git.url", "Required"),
+        case("two sources", source(json!({"oci": {"image": "registry.example.com/a:1"}})), "spec.source", "exactly one source must be set: git, http, oci or configMap"),
+        case("http without url", source(json!({"git": null, "http": {"sha256": "0".repeat(64)}})), "spec.source.http.url", "Required"),
+        case("user in the url of an archive", source(json!({"git": null, "http": {"url": "https://a:b@example.com/a.zip"}})), "spec.source.http.url", "should match"),
+        case("a short checksum of an archive", source(json!({"git": null, "http": {"url": "https://example.com/a.zip", "sha256": "abc"}})), "spec.source.http.sha256", "should be at least 64 chars long"),
+        case("an artifact with a scheme", source(json!({"git": null, "oci": {"image": "oci://example.com/a b"}})), "spec.source.oci.image", "should match"),
+        case("a ConfigMap without a name", source(json!({"git": null, "configMap": {}})), "spec.source.configMap.name", "Required"),
+        case("very many patterns", source(json!({"ignore": {"patterns": long(8193)}})), "spec.source.ignore.patterns", "Too long"),
         case("an unknown source", source(json!({"git": null, "svn": {"url": "https://x.example.com"}})), "spec.source.svn", "field not declared"),
         // Names and unknown fields.
         case("a name of 64 letters", json!({"metadata": {"name": long(64)}}), "RobotImage", "size(self.metadata.name) <= 63"),
@@ -110,13 +117,15 @@ fn refused() -> Vec<Case> {
         case("url with a newline", git(json!({"url": "https://git.example.com/a\n.git"})), "spec.source.git.url", "should match"),
         case("url with a backslash", git(json!({"url": "https://git.example.com\\@evil.example.com"})), "spec.source.git.url", "should match"),
         case("a very long url", git(json!({"url": format!("https://git.example.com/{}", long(1024))})), "spec.source.git.url", "Too long"),
-        case("two refs", git(json!({"ref": {"branch": "main", "tag": "v1"}})), "spec.source.git.ref", "exactly one of branch, tag and commit must be set"),
-        case("three refs", git(json!({"ref": {"branch": "a", "tag": "b", "commit": "0".repeat(40)}})), "spec.source.git.ref", "exactly one of branch, tag and commit"),
-        case("an empty ref", git(json!({"ref": {}})), "spec.source.git.ref", "exactly one of branch, tag and commit must be set"),
+        case("two refs", git(json!({"ref": {"branch": "main", "tag": "v1"}})), "spec.source.git.ref", "exactly one of branch, tag, semver and commit must be set"),
+        case("three refs", git(json!({"ref": {"branch": "a", "tag": "b", "commit": "0".repeat(40)}})), "spec.source.git.ref", "exactly one of branch, tag, semver and commit"),
+        case("an empty ref", git(json!({"ref": {}})), "spec.source.git.ref", "exactly one of branch, tag, semver and commit must be set"),
         case("branch like an option", git(json!({"ref": {"branch": "--upload-pack=x"}})), "spec.source.git.ref.branch", "should match"),
         case("branch with a blank", git(json!({"ref": {"branch": "my branch"}})), "spec.source.git.ref.branch", "should match"),
         case("tag with a caret", git(json!({"ref": {"tag": "v1^{}"}})), "spec.source.git.ref.tag", "should match"),
         case("empty tag", git(json!({"ref": {"tag": ""}})), "spec.source.git.ref.tag", "should be at least 1 chars long"),
+        case("a tag and a version", git(json!({"ref": {"tag": "v1", "semver": "^1"}})), "spec.source.git.ref", "exactly one of branch, tag, semver and commit"),
+        case("a version that is none", git(json!({"ref": {"semver": "v1/x"}})), "spec.source.git.ref.semver", "should match"),
         case("a short commit", git(json!({"ref": {"commit": "4be1c2d"}})), "spec.source.git.ref.commit", "should be at least 40 chars long"),
         case("a commit in capitals", git(json!({"ref": {"commit": "A".repeat(40)}})), "spec.source.git.ref.commit", "should match"),
         case("absolute path", source(json!({"path": "/etc"})), "spec.source.path", "should match"),
@@ -218,10 +227,12 @@ fn whole() -> Value {
 #[ignore = "needs root and the real parts: make test runs it"]
 async fn good_objects_are_accepted() {
     let (_bed, namespace) = namespace().await;
-    let git = |value: Value| changed(&json!({"spec": {"source": {"git": value}}}));
+    let source = |value: Value| changed(&json!({"spec": {"source": value}}));
+    let git = |value: Value| source(json!({"git": value}));
     for (name, object) in [
         ("the smallest", smallest()),
         ("the whole", whole()),
+        ("by version", git(json!({"ref": {"semver": ">=1.0 <2"}}))),
         ("by tag", git(json!({"ref": {"tag": "v1.0"}}))),
         (
             "by commit",
@@ -230,6 +241,21 @@ async fn good_objects_are_accepted() {
         (
             "plain http, which the platform may allow",
             git(json!({"url": "http://git.example.com/a.git"})),
+        ),
+        (
+            "an archive",
+            source(
+                json!({"git": null, "http": {"url": "https://files.example.com/a.zip", "sha256": "0".repeat(64), "secretRef": {"name": "web"}}}),
+            ),
+        ),
+        (
+            "an artifact",
+            source(json!({"git": null, "oci": {"image": "registry.example.com/a:1", "secretRef": {"name": "oci"}}})),
+        ),
+        ("a ConfigMap", source(json!({"git": null, "configMap": {"name": "robot"}}))),
+        (
+            "files that are left out",
+            source(json!({"ignore": {"patterns": "*.md\n!README.md\n", "fromRobot": true}})),
         ),
         (
             "rcc by image",

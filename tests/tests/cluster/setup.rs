@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use crate::objects::merge;
 
 /// Suites that the installed operator serves, each in a namespace of its own.
-pub(crate) const SUITES: [&str; 6] = ["happy", "signal", "isolation", "inputs", "reuse", "kubectl"];
+pub(crate) const SUITES: [&str; 7] = ["happy", "signal", "isolation", "inputs", "reuse", "kubectl", "sources"];
 
 /// The shared things.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use robotimage_builder::image::learned::ANNOTATION;
 use robotimage_crds::api::{Compression, HttpFile};
-use robotimage_crds::build::{Fetched, Outcome, PlanKind, PlanRcc, Previous, Step, paths};
+use robotimage_crds::build::{Fetched, Outcome, PlanFrom, PlanKind, PlanRcc, Previous, Step, paths};
 use robotimage_layer::{Codec, LayerBuilder, WriteOptions};
 use robotimage_registry::{BlobSource, MediaType};
 use robotimage_tests::Site;
@@ -20,8 +20,8 @@ use crate::pod::{Ground, Pod, noise};
 
 const BASE: &str = "learned/os";
 const RCC: &str = "learned/rcc";
-const ROBOT: &str = "tasks:\n  Run:\n    shell: python task.py\ncondaConfigFile: conda.yaml\nartifactsDir: output\n";
-const ENVIRONMENT: &str = "channels:\n  - conda-forge\ndependencies:\n  - python=3.11.7\n";
+pub(crate) const ROBOT: &str = "tasks:\n  Run:\n    shell: python task.py\ncondaConfigFile: conda.yaml\nartifactsDir: output\n";
+pub(crate) const ENVIRONMENT: &str = "channels:\n  - conda-forge\ndependencies:\n  - python=3.11.7\n";
 
 /// What a fetch cost.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,11 +42,11 @@ fn asked(base: bool, rcc: bool) -> Asked {
 }
 
 /// A robot's repository, a base and an rcc, and the build pod that reads them.
-struct Desk {
-    ground: Arc<Ground>,
+pub(crate) struct Desk {
+    pub(crate) ground: Arc<Ground>,
     proxy: FaultProxy,
     robot: GitRepo,
-    pod: Pod,
+    pub(crate) pod: Pod,
     /// Layers of the base and of rcc's image that are under their tags.
     layers: [String; 2],
     log: PathBuf,
@@ -55,7 +55,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         let ground = Ground::new().await;
         let proxy = ground.proxy().await;
         let folder = tempfile::tempdir().unwrap();
@@ -79,7 +79,9 @@ impl Desk {
         desk.rcc("one").await;
         let door = desk.proxy.address(Door::Registry).to_owned();
         let plan = &mut desk.pod.plan;
-        desk.robot.url().clone_into(&mut plan.source.git.url);
+        plan.source.from = PlanFrom::Git {
+            url: desk.robot.url().to_owned(),
+        };
         plan.image.base = format!("{door}/{BASE}:1");
         plan.image.rcc = PlanRcc::Image(format!("{door}/{RCC}:1"));
         plan.platform.max_source_bytes = 1 << 20;

@@ -14,8 +14,8 @@ use robotimage_builder::steps::{Facts, Root, digest};
 use robotimage_builder::{environment::SEALED_PATH, robot};
 use robotimage_crds::api::{Compression, Platform};
 use robotimage_crds::build::{
-    BuildPlan, BuildReport, Fetched, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanGit, PlanImage, PlanPlatform, PlanRcc, PlanRobot,
-    PlanSource, Step, Want, paths,
+    BuildPlan, BuildReport, Fetched, Outcome, PLAN_VARIABLE, PlanEnvironment, PlanFrom, PlanIgnore, PlanImage, PlanPlatform, PlanRcc,
+    PlanRobot, PlanSource, Step, Want, paths,
 };
 use robotimage_layer::{Codec, LayerBuilder, WriteOptions};
 use robotimage_registry::{BlobSource, Client, ClientOptions, Credentials, Digest, Repository};
@@ -286,12 +286,13 @@ fn plan(repository: &str, base: &str) -> BuildPlan {
         attempt: 1,
         deadline: i64::try_from(now + 300).unwrap(),
         source: PlanSource {
-            git: PlanGit {
+            from: PlanFrom::Git {
                 url: "https://git.example.com/a".to_owned(),
-                want: Want::Reference(None),
-                secret: false,
             },
+            want: Want::Reference(None),
+            secret: false,
             path: String::new(),
+            ignore: PlanIgnore::default(),
         },
         robot: PlanRobot {
             file: "robot.yaml".to_owned(),

@@ -19,7 +19,11 @@ pub(super) fn index_answer(said: &str) -> Option<Verdict> {
     if let Some((code, _)) = failing {
         return Some(Verdict::new(
             Reason::IndexUnreachable,
-            format!("the package index answered {} again and again{}", short(code), at(said)),
+            format!(
+                "the package index answered {} again and again{}; try again later, or tell who runs the index",
+                short(code),
+                at(said)
+            ),
         ));
     }
     let refused = said.contains("User for ") && said.contains("EOFError");
@@ -27,18 +31,24 @@ pub(super) fn index_answer(said: &str) -> Option<Verdict> {
         Some((401 | 403, url)) => Some(Verdict::new(
             Reason::IndexAuthFailed,
             format!(
-                "the package index refused access to {}; give its credentials as a netrc file (index secret)",
+                "the package index refused access to {}; use one that needs no login: its login cannot be given yet",
                 short(&url)
             ),
         )),
-        Some((407, _)) => Some(Verdict::new(Reason::ProxyFailed, "the proxy wants credentials")),
+        Some((407, _)) => Some(Verdict::new(
+            Reason::ProxyFailed,
+            "the proxy wants credentials; correct network in the platform's settings.yaml",
+        )),
         Some((code, url)) => Some(Verdict::new(
             Reason::IndexUnreachable,
-            format!("the package index answered {code} to {}", short(&url)),
+            format!(
+                "the package index answered {code} to {}; try again later, or tell who runs the index",
+                short(&url)
+            ),
         )),
         None if refused => Some(Verdict::new(
             Reason::IndexAuthFailed,
-            "the package index asks for a user; give its credentials as a netrc file (index secret)",
+            "the package index asks for a user; use one that needs no login: its login cannot be given yet",
         )),
         None => None,
     }
@@ -95,10 +105,20 @@ pub(super) fn transport(said: &str, what: &str) -> Option<Verdict> {
         "Temporary failure in name resolution",
         "Name or service not known",
         "dns error",
+        "tcp connect error",
+        "operation timed out",
     ];
     // pip says that it tries again and may succeed then; it has failed when it found nothing or gave up.
     let gave_up = !said.contains("Retrying (") || said.contains("Retry(total=0") || said.contains("Max retries exceeded");
-    (has(&unreachable) && gave_up).then(|| Verdict::new(Reason::IndexUnreachable, format!("the {what} cannot be reached{}", at(said))))
+    (has(&unreachable) && gave_up).then(|| {
+        Verdict::new(
+            Reason::IndexUnreachable,
+            format!(
+                "the {what} cannot be reached{}; check its address, the proxy and the network",
+                at(said)
+            ),
+        )
+    })
 }
 
 /// The address that a failure was about, where it is said.
@@ -116,6 +136,11 @@ fn at(said: &str) -> String {
             said.lines()
                 .find_map(|line| line.split_once("Looking in indexes: "))
                 .map(|(_, rest)| rest)
+        })
+        .or_else(|| {
+            said.lines()
+                .find_map(|line| line.split_once("Failed to fetch: `"))
+                .and_then(|(_, rest)| rest.split('`').next())
         });
     url.map(|url| format!(" ({})", short(url))).unwrap_or_default()
 }

@@ -37,7 +37,7 @@ fn recorded_outputs_mean_what_they_should() {
             Reason::IndexAuthFailed,
             "http://127.0.0.1:8401/ch/noarch/repodata.json",
         ),
-        ("conda-403", fixture!("conda-403"), 6, Reason::IndexAuthFailed, "netrc"),
+        ("conda-403", fixture!("conda-403"), 6, Reason::IndexAuthFailed, "needs no login"),
         (
             "conda-404",
             fixture!("conda-404"),
@@ -228,6 +228,9 @@ fn recorded_outputs_mean_what_they_should() {
 fn only_a_talkative_pip_is_sure() {
     for (said, ambiguous) in [
         (fixture!("pip-silent-403"), true),
+        (fixture!("pip-silent-429"), true),
+        (fixture!("pip-silent-500"), true),
+        (fixture!("pip-silent-portal"), true),
         (fixture!("pip-403"), false),
         (fixture!("pip-unknown"), false),
         (fixture!("pip-version"), false),

@@ -151,3 +151,41 @@ fn an_open_choice_of_tasks_and_a_missing_robot() {
             .contains("\"reason\":\"RobotYamlInvalid\"")
     );
 }
+
+#[test]
+fn every_finding_has_a_place_and_advice() {
+    for (robot, conda, task, place) in [
+        (ROBOT.replace("conda.yaml", "other.yaml"), Some(CONDA), None, ("robot.yaml", 4)),
+        (ROBOT.to_owned(), None, None, ("robot.yaml", 4)),
+        (ROBOT.to_owned(), Some(CONDA), Some("Other"), ("robot.yaml", 2)),
+        (format!("{ROBOT}PYTHONPAT: [.]\n"), Some(CONDA), None, ("robot.yaml", 5)),
+        (
+            ROBOT.to_owned(),
+            Some("channels: [conda-forge]\ndependancies: []\n"),
+            None,
+            ("conda.yaml", 2),
+        ),
+        (
+            ROBOT.to_owned(),
+            Some("channels: [conda-forge]\ndependencies: 3\n"),
+            None,
+            ("conda.yaml", 2),
+        ),
+    ] {
+        let findings = checked(&robot, conda, task);
+        let finding = findings.first().unwrap_or_else(|| panic!("nothing is found:\n{robot}"));
+        assert_eq!((finding.file.as_str(), finding.line), place, "{finding:?}");
+        assert!(finding.column > 0 && !finding.advice.is_empty(), "{finding:?}");
+    }
+}
+
+#[test]
+fn misspelt_keys_are_told_the_right_ones() {
+    let findings = checked(&format!("{ROBOT}prerunscript: []\nentirely: else\n"), Some(CONDA), None);
+    let advice: Vec<&str> = findings.iter().map(|finding| finding.advice.as_str()).collect();
+    assert_eq!(advice, ["write preRunScripts, if that is meant", "take it out"]);
+    assert_eq!(
+        (distance("", "abc"), distance("abc", "abc"), distance("kitten", "sitting")),
+        (3, 0, 3)
+    );
+}

@@ -19,7 +19,7 @@ pub(super) fn refuse(specification: &Specification) -> Result<(), Error> {
                 at: specification.place(entry),
                 message: format!(
                     "this {what} has {found} in its address, which would end up in the image; \
-                     take it out and give it as a netrc file (index secret), which only the resolve step sees"
+                     take it out and use an index that needs no login: its login cannot be given yet"
                 ),
             });
         }

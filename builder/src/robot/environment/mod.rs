@@ -100,6 +100,31 @@ impl Specification {
         }
     }
 
+    /// Where the entry stands that a tool speaks of in its own words: a package with or without version, an address below a
+    /// channel, a command. None when no entry fits.
+    pub fn blame(&self, subject: &str) -> Option<Location> {
+        let subject = subject.trim();
+        let name = |text: &str| {
+            let end = text
+                .find(|letter: char| !(letter.is_alphanumeric() || "-_.".contains(letter)))
+                .unwrap_or(text.len());
+            text[..end].to_lowercase().replace(['_', '.'], "-")
+        };
+        let wanted = name(subject);
+        let rules: [&dyn Fn(&str) -> bool; 4] = [
+            &|entry| entry == subject,
+            &|entry| entry.contains("://") && subject.starts_with(entry),
+            &|entry| !wanted.is_empty() && !entry.contains("://") && name(entry) == wanted,
+            &|entry| subject.len() >= 4 && (entry.contains(subject) || (entry.len() >= 4 && subject.contains(entry))),
+        ];
+        let (_, line, column) = rules.iter().find_map(|rule| self.places.iter().find(|(entry, _, _)| rule(entry)))?;
+        Some(Location {
+            file: self.file.clone(),
+            line: *line,
+            column: *column,
+        })
+    }
+
     /// Whether an environment file of this shape needs an rcc that knows uv-native environments (18.17 or later of that line).
     pub fn is_uv_native(&self) -> bool {
         let has = |name: &str| {

@@ -39,15 +39,32 @@ fn again(what: &str, interval: Duration, now: Timestamp) -> Coming {
 
 fn source(facts: &Facts, settings: Option<&Settings>) -> Option<Coming> {
     let spec = &facts.resource.image.spec;
-    let git = spec.source.git.as_ref()?;
-    if git.reference.as_ref().is_some_and(|reference| reference.commit.is_some()) {
-        return Some(Coming::at("The source is never polled: the spec names a commit.", None));
+    let source = &spec.source;
+    let reference = source.git.as_ref().and_then(|git| git.reference.as_ref());
+    let named = if reference.is_some_and(|reference| reference.commit.is_some()) {
+        Some("a commit")
+    } else if source.http.as_ref().is_some_and(|http| http.sha256.is_some()) {
+        Some("a checksum")
+    } else if source.oci.as_ref().is_some_and(|oci| oci.image.contains('@')) {
+        Some("a digest")
+    } else {
+        None
+    };
+    if let Some(named) = named {
+        return Some(Coming::at(&format!("The source is never polled: the spec names {named}."), None));
     }
+    // Who is asked, and whether only a build pod can.
+    let (server, private) = match (&source.git, &source.http, &source.oci) {
+        (Some(git), _, _) => ("git server", git.secret_ref.is_some()),
+        (_, Some(http), _) => ("web server", http.secret_ref.is_some()),
+        (_, _, Some(oci)) => ("registry of the source", oci.secret_ref.is_some()),
+        (None, None, None) => ("ConfigMap", true),
+    };
     let asked = spec.interval.as_deref().and_then(duration::parse).unwrap_or(INTERVAL);
     let told = |what: &str| Some(Coming::at(what, None));
     match settings.map(|settings| (settings, &settings.finder)) {
         Some((_, Finder::Pinned(_))) => None,
-        Some((settings, Finder::Operator)) => Some(again("The operator asks the git server", settings.interval, facts.now)),
+        Some((settings, Finder::Operator)) => Some(again(&format!("The operator asks the {server}"), settings.interval, facts.now)),
         Some((settings, Finder::Fetch { poll: Some(poll) })) => Some(Coming {
             at: next_check(&facts.resource.status, settings, facts.now),
             by: None,
@@ -56,8 +73,8 @@ fn source(facts: &Facts, settings: Option<&Settings>) -> Option<Coming> {
         Some((_, Finder::Fetch { poll: None })) => {
             told("This platform does not poll private sources: a change of the spec or of robotimage.dev/requestedAt looks anew.")
         }
-        None if git.secret_ref.is_none() => told(&format!(
-            "The operator asks the git server every {}, or less often if the platform says so.",
+        None if !private => told(&format!(
+            "The operator asks the {server} every {}, or less often if the platform says so.",
             duration::format(asked)
         )),
         None => told(&format!(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::world::{A, World, image, platform};
 use crate::apply::job::{JobInput, job};
-use crate::decide::{Settings, history, moving, next_look};
+use crate::decide::{Finder, Settings, history, moving, next_look};
 use crate::observe::{Answer, Checks, Revision, SourceKnowledge};
 
 /// The leaves, as the contract of the API lists them.
@@ -49,15 +49,33 @@ fn change(leaf: &str) -> (Value, Value) {
     if leaf.starts_with("spec.image.rcc.http.") {
         before["image"]["rcc"] = json!({"http": http});
     }
+    if leaf.starts_with("spec.source.http.") {
+        before["source"]["git"].take();
+        before["source"]["http"] = json!({"url": "https://files.example.com/a.zip", "secretRef": {"name": "web"}});
+        if leaf == "spec.source.http.sha256" {
+            before["source"]["http"]["sha256"] = json!("0".repeat(64));
+        }
+    }
+    if leaf.starts_with("spec.source.oci.") {
+        before["source"]["git"].take();
+        before["source"]["oci"] = json!({"image": "registry.example.com/source:1", "secretRef": {"name": "source"}});
+    }
+    if leaf.starts_with("spec.source.configMap.") {
+        before["source"]["git"].take();
+        before["source"]["configMap"] = json!({"name": "robot"});
+    }
     if leaf == "spec.source.git.ref.tag" {
         before["source"]["git"]["ref"] = json!({"tag": "v0"});
+    }
+    if leaf == "spec.source.git.ref.semver" {
+        before["source"]["git"]["ref"] = json!({"semver": "^1"});
     }
     if leaf == "spec.source.git.ref.commit" {
         before["source"]["git"]["ref"] = json!({"commit": A});
     }
     let mut after = before.clone();
     let other = match leaf {
-        "spec.suspend" => json!(true),
+        "spec.suspend" | "spec.source.ignore.fromRobot" => json!(true),
         "spec.interval" => json!("7m"),
         "spec.build.timeout" => json!("31m"),
         "spec.build.retries" => json!(7),
@@ -72,10 +90,11 @@ fn change(leaf: &str) -> (Value, Value) {
         "spec.image.compression" => json!("zstd"),
         // There is one platform: that it is named is all that can differ.
         "spec.image.platforms" => Value::Null,
-        "spec.image.rcc.http.sha256" => json!("1".repeat(64)),
+        "spec.image.rcc.http.sha256" | "spec.source.http.sha256" => json!("1".repeat(64)),
         "spec.image.rcc.http.url" => json!("https://files.example.com/rcc2"),
         "spec.image.tags" => json!(["v2"]),
         "spec.image.user" => json!("1001"),
+        "spec.source.git.ref.semver" => json!("^2"),
         "spec.source.git.ref.commit" => json!("b".repeat(40)),
         "spec.source.git.url" => json!("https://git.example.com/b.git"),
         _ => json!("other.yaml"),
@@ -96,20 +115,12 @@ fn effects(spec: &Value) -> Vec<String> {
     let mut image = image();
     image.spec = spec.clone();
     let settings = Settings::of(&spec, "finance", &platform).unwrap();
-    let want = match spec
-        .source
-        .git
-        .as_ref()
-        .unwrap()
-        .reference
-        .as_ref()
-        .and_then(|reference| reference.commit.clone())
-    {
-        Some(id) => Want::Commit {
-            id,
-            reference: "commit".to_owned(),
+    let want = match &settings.finder {
+        Finder::Pinned(revision) => Want::Commit {
+            id: revision.commit.clone(),
+            reference: revision.reference.clone(),
         },
-        None => Want::Reference(settings.reference().cloned()),
+        Finder::Operator | Finder::Fetch { .. } => Want::Reference(settings.reference().cloned()),
     };
     let build = LatestBuild {
         job: "job".to_owned(),

@@ -278,3 +278,34 @@ fn a_look_that_meets_another_configuration_is_a_look_no_more() {
         world.row()
     );
 }
+
+#[test]
+fn a_job_made_anew_for_the_same_build_is_its_job_and_any_other_of_its_name_is_not() {
+    let mut world = World::new();
+    world.settle();
+    starts_pod(&mut world);
+    world.settle();
+    assert_eq!(world.build().uid, world.jobs[0].metadata.uid);
+    // Another leader saw that a person had deleted it, before its UID stood in the status.
+    world.pods.clear();
+    world.jobs[0].metadata.uid = Some("another".to_owned());
+    world.succeed(&"a".repeat(40), 'd', false);
+    world.settle();
+    assert!(world.row().starts_with("Ready=True"), "{}", world.row());
+    assert_eq!(world.build().attempt, 1);
+
+    let mut world = World::new();
+    world.settle();
+    starts_pod(&mut world);
+    world.settle();
+    world.pods.clear();
+    world.jobs[0].metadata.uid = Some("another".to_owned());
+    let (own, other) = (world.build().build_id, "f".repeat(32));
+    let pod = world.jobs[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    for variable in pod.containers.iter_mut().flat_map(|container| container.env.iter_mut().flatten()) {
+        variable.value = variable.value.take().map(|plan| plan.replace(&own, &other));
+    }
+    world.step();
+    let message = world.status().last_failure.unwrap().message;
+    assert!(message.contains("replaced by another of the same name"), "{message}");
+}

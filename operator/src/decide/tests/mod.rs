@@ -11,6 +11,7 @@ mod moving;
 mod pods;
 mod refresh;
 mod rows;
+mod sources;
 mod waits;
 mod wishes;
 mod world;

@@ -1,11 +1,13 @@
 //! How long a build waits for what keeps it from starting: from when that was first seen, whoever sees it.
 
+use robotimage_crds::api::annotation;
 use robotimage_crds::reason::Reason;
 use serde_json::{Value, json};
 
 use super::pods::{running, waiting};
-use super::world::{BUILDING, UP_TO_DATE, World};
+use super::world::{B, BUILDING, UP_TO_DATE, World, revision};
 use crate::observe::Refusal;
+use crate::source::SourceFailure;
 
 fn pending(world: &mut World, fetch: &str) {
     world.pod("Pending", [waiting(fetch), waiting("PodInitializing"), waiting("PodInitializing")]);
@@ -120,4 +122,26 @@ fn a_job_that_is_refused_late_waits_too_and_its_next_attempt_anew() {
     world.succeed(super::world::A, 'd', false);
     world.settle();
     assert_eq!(world.row(), UP_TO_DATE);
+}
+
+#[test]
+fn a_look_that_fails_is_repeated_soon_and_then_ever_later_whatever_the_interval() {
+    for interval in ["5m", "24h"] {
+        let mut world = World::built();
+        world.edit(|spec| spec.interval = Some(interval.to_owned()));
+        world.settle();
+        world.server = Err(SourceFailure::new(Reason::SourceUnreachable, "it is away"));
+        world.annotate(annotation::REQUESTED_AT, "now");
+        world.settle();
+        for wait in [30, 60, 120, 240] {
+            let polls = world.polls;
+            world.pass(wait * 8 / 10).settle();
+            assert_eq!(world.polls, polls, "{interval} {wait}");
+            world.pass(wait * 4 / 10).settle();
+            assert_eq!(world.polls, polls + 1, "{interval} {wait}");
+        }
+        world.server = Ok(revision(B));
+        world.pass(600).settle();
+        assert!(world.build().revision.unwrap().ends_with(B), "{interval}");
+    }
 }

@@ -33,6 +33,11 @@ pub(crate) fn input(image: &RobotImage) -> Input {
     (commit.unwrap_or_default().to_owned(), round.unwrap_or_default())
 }
 
+/// Whether it is looked whether a new revision makes another image.
+pub(crate) fn is_looking(image: &RobotImage) -> bool {
+    matches!(install::condition(image, "Reconciling"), Some(("True", "CheckingSource", _)))
+}
+
 /// Everything that is wrong; empty when all holds.
 pub(crate) fn judge(trace: &Trace, known: &Known) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -58,7 +63,12 @@ fn judge_version(image: &RobotImage, known: &Known, wrong: &mut Vec<String>) {
     if install::is_ready(image) {
         let digest = status.latest_image.as_ref().map(|image| &image.digest);
         let input = input(image);
-        if digest.is_none() || digest != known.get(&input) {
+        let right = match digest {
+            // While a new revision is looked at, the source is the new one and the image is that of an earlier one.
+            Some(digest) if is_looking(image) => known.iter().any(|((_, round), known)| *round == input.1 && known == digest),
+            digest => digest.is_some() && digest == known.get(&input),
+        };
+        if !right {
             wrong.push(format!("Ready for {input:?} with {digest:?}, not {:?}", known.get(&input)));
         }
     }
@@ -124,7 +134,7 @@ pub(crate) fn ran(seen: &Seen<Pod>) -> Option<(Timestamp, Timestamp)> {
     Some((first?, last?))
 }
 
-/// Never two pods at the same time, nor two Jobs that nobody has ended or deleted.
+/// Never two pods at the same time, nor two Jobs that nobody has ended or deleted and whose pod has not ended.
 fn judge_pods(trace: &Trace, wrong: &mut Vec<String>) {
     let times: Vec<(String, Timestamp, Timestamp)> = trace
         .pods
@@ -140,7 +150,15 @@ fn judge_pods(trace: &Trace, wrong: &mut Vec<String>) {
             }
         }
     }
+    // The Job controller says so much later, after an outage of the API server.
+    let ended = |seen: &&Seen<Pod>| {
+        let phase = seen.object.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let jobs = |seen: &Seen<Pod>| seen.object.labels().get("batch.kubernetes.io/job-name").cloned();
+    let over: BTreeSet<String> = trace.pods.values().filter(ended).filter_map(jobs).collect();
     let live = trace.jobs.values().filter(|seen| seen.gone.is_none() && is_live(&seen.object));
+    let live = live.filter(|seen| !over.contains(&seen.object.name_any()));
     let names: Vec<String> = live.map(|seen| seen.object.name_any()).collect();
     if names.len() > 1 {
         wrong.push(format!("{names:?} live at the same time"));
@@ -154,7 +172,8 @@ fn is_live(job: &Job) -> bool {
     !ended && job.metadata.deletion_timestamp.is_none()
 }
 
-/// The tag led only to what a build made that succeeded, and never back.
+/// The tag led only to what a build made that succeeded, or that was given up for a newer one and ended before its Job could be
+/// deleted; and never back.
 fn judge_tag(trace: &Trace, known: &Known, wrong: &mut Vec<String>) {
     let built: BTreeSet<&String> = trace
         .images
@@ -162,11 +181,24 @@ fn judge_tag(trace: &Trace, known: &Known, wrong: &mut Vec<String>) {
         .filter_map(|image| image.status.as_ref())
         .flat_map(built)
         .collect();
+    let superseded: BTreeSet<&str> = trace
+        .images
+        .iter()
+        .filter_map(|image| image.status.as_ref())
+        .flat_map(|status| &status.history)
+        .filter(|entry| entry.outcome == "Superseded")
+        .filter_map(|entry| entry.revision.as_deref()?.rsplit_once('@'))
+        .map(|(_, commit)| commit)
+        .collect();
+    let late = |digest: &String| {
+        let mut commits = known.iter().filter(|(_, right)| *right == digest).map(|((commit, _), _)| commit);
+        commits.any(|commit| superseded.iter().any(|short| commit.starts_with(short)))
+    };
     let mut seen = BTreeSet::new();
     for digest in &trace.tag {
         if !known.values().any(|right| right == digest) {
             wrong.push(format!("the tag led to {digest}, which no input makes"));
-        } else if !built.iter().any(|short| digest["sha256:".len()..].starts_with(short.as_str())) {
+        } else if !late(digest) && !built.iter().any(|short| digest["sha256:".len()..].starts_with(short.as_str())) {
             wrong.push(format!("the tag led to {digest}, which no build that succeeded has made"));
         }
         if !seen.insert(digest) {

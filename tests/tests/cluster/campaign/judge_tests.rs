@@ -116,6 +116,28 @@ fn ready_for_what_was_not_built() {
 }
 
 #[test]
+fn an_image_that_stays_while_a_new_revision_is_looked_at() {
+    let condition = |kind: &str, reason: &str| {
+        json!({"type": kind, "status": "True", "reason": reason, "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let looking = |reason: &str, letter: &str| {
+        let mut trace = right();
+        trace.images.push(image(&json!({"status": {
+            "conditions": [condition("Ready", "UpToDate"), condition("Reconciling", reason)],
+            "source": {"revision": format!("main@sha1:{}", "b".repeat(40))},
+            "latestImage": {"digest": digest(letter)},
+        }})));
+        trace
+    };
+    assert_eq!(judge(&looking("CheckingSource", "1"), &known()), Vec::<String>::new());
+    // Of another spec, and of nothing that is known.
+    finds(&looking("CheckingSource", "2"), "Ready for");
+    finds(&looking("CheckingSource", "3"), "Ready for");
+    finds(&looking("Building", "1"), "Ready for");
+}
+
+#[test]
 fn numbers_used_twice() {
     let mut trace = right();
     trace
@@ -153,6 +175,12 @@ fn two_at_the_same_time() {
         trace.jobs.insert(number.to_string(), live);
     }
     finds(&trace, "live at the same time");
+    // The pod of one has ended, and its Job does not say so yet.
+    let mut over = pod("five", 9, Some(10));
+    over.object.metadata.labels = Some([("batch.kubernetes.io/job-name".to_owned(), "robot-1-2".to_owned())].into());
+    over.object.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
+    trace.pods.insert("five".to_owned(), over);
+    assert_eq!(judge(&trace, &known()), Vec::<String>::new());
 }
 
 #[test]
@@ -165,4 +193,9 @@ fn a_tag_that_was_moved_by_others_than_builds_that_succeeded() {
     let mut trace = right();
     trace.tag.extend([digest("1")]);
     finds(&trace, "went back");
+    // A build that was given up, and whose Job ended before it was deleted.
+    let mut trace = right();
+    let superseded = json!([{"number": 1, "outcome": "Superseded", "revision": "main@aaaaaaa"}]);
+    trace.images = vec![image(&json!({"status": {"history": superseded}}))];
+    assert_eq!(judge(&trace, &known()), Vec::<String>::new());
 }

@@ -77,6 +77,7 @@ async fn a_table_of_faults() {
                 outcome.jobs,
                 row.name()
             );
+            outcome.wrong.iter().for_each(|what| println!("          {what}"));
             wrong.extend(outcome.wrong.iter().map(|what| format!("{}: {what}", row.name())));
             if outcome.met || !outcome.wrong.is_empty() {
                 break;

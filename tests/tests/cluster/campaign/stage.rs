@@ -156,6 +156,7 @@ impl Stage {
         for image in &play.recorder.trace().images {
             if let Some(digest) = image.status.as_ref().and_then(|status| status.latest_image.as_ref())
                 && install::is_ready(image)
+                && !super::judge::is_looking(image)
             {
                 self.known.insert(super::judge::input(image), digest.digest.clone());
             }

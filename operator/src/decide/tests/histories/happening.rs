@@ -64,7 +64,7 @@ impl Simulation {
     pub(super) fn build_event(&mut self, event: &Event) {
         let Some(job) = self.live_job() else { return };
         let plan = job.plan.expect("a plan");
-        let commit = match plan.source.git.want {
+        let commit = match plan.source.want {
             Want::Commit { id, .. } => id,
             Want::Reference(_) => self
                 .world

@@ -107,10 +107,15 @@ impl Seen {
             holds(same.is_some() || told.is_some() || known, NO_LOSS, || {
                 format!("build {} was replaced and is not told: {:?}", old.number, status.history)
             })?;
-            let failed = same.is_some_and(|build| build.attempt == old.attempt && build.phase == BuildPhase::Failed);
-            let lost = !over(old.phase) && failed && self.succeeded.contains(&old.job);
+            let attempt = same.filter(|build| build.attempt == old.attempt);
+            let gone = attempt.is_none_or(|build| matches!(build.phase, BuildPhase::Failed | BuildPhase::Canceled));
+            let taken = told.is_some_and(|entry| entry.outcome == "Succeeded") || self.looks.contains(&old.number);
+            let lost = !over(old.phase) && gone && !taken && self.succeeded.contains(&old.job);
             holds(!lost, NO_LOSS, || {
-                format!("build {} made an image and counts as failed: {:?}", old.number, status.last_failure)
+                format!(
+                    "build {} made an image and counts as given up: {:?}",
+                    old.number, status.last_failure
+                )
             })?;
         }
         let forced = |status: &RobotImageStatus| status.last_handled.as_ref().and_then(|handled| handled.force_at.clone());

@@ -8,7 +8,7 @@ use robotimage_crds::api::{BuildPhase, RobotImage};
 
 use super::super::world::{World, digest};
 use super::mutation::Mutation;
-use crate::decide::{Chance, Decision, Look, Settings, decide, last_build, look_wish, next_look};
+use crate::decide::{Chance, Decision, Look, Next, Settings, decide, gives_up, last_build, look_wish, next_look};
 use crate::observe::{Answer, Check, Checks, JobView, Observed, PodView, Refusal, SourceKnowledge, Turn, is_doubtful};
 
 /// What a registry says of base and rcc, which do not move here.
@@ -89,7 +89,7 @@ impl Leader {
                 (jobs, pods) = (views(&world.jobs), pod_views(&world.pods));
             }
             let own = jobs.iter().find(|job| job.name == build.job);
-            if own.is_some_and(|job| is_doubtful(job, &pods, now)) {
+            if own.is_some_and(|job| is_doubtful(build, job, &pods, now)) {
                 pods = pod_views(&world.pods);
             }
         }
@@ -114,6 +114,13 @@ impl Leader {
         };
         mutation.observed(&mut observed);
         let mut decision = decide(&observed, &world.platform, now, chance);
+        let believed = mutation == Mutation::IndexBelieved;
+        if !believed && matches!(&decision.next, Next::Write(status) if gives_up(&observed, status)) {
+            (observed.jobs, observed.pods) = (views(&world.jobs), pod_views(&world.pods));
+            observed.pods.sort_by_key(|pod| pod.created);
+            mutation.observed(&mut observed);
+            decision = decide(&observed, &world.platform, now, chance);
+        }
         mutation.decision(&observed, &mut decision);
         (observed, decision)
     }

@@ -25,6 +25,8 @@ pub(super) enum Mutation {
     NoRetry,
     /// A status is written whatever it was decided on.
     VersionIgnored,
+    /// A build is given up by what the watches have told.
+    IndexBelieved,
     /// A wish by annotation is noted and nothing else.
     WishDropped,
 }
